@@ -1,0 +1,310 @@
+"""One learning event: how often the step runs, what is stored and written, what it adds up to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from dse.cost.bulk import Bulk, place_bulk, replaced_per_event
+from dse.cost.context import Context
+from dse.cost.energy import (
+    DAY_S,
+    Sleep,
+    active_power,
+    blocks_programmed,
+    byte_energy,
+    lifetime,
+    sleep_table,
+    usage_energy,
+    wear_years,
+)
+from dse.cost.latency import byte_seconds
+from dse.cost.memory import label_bytes, replay_bytes
+from dse.plan.decisions import BoolArray, FloatArray, IntArray
+from dse.plan.step import READ, WRITE
+
+if TYPE_CHECKING:
+    from dse.cost.model import StepCosts
+
+CAUSES: Final = ("capture", "frozen stage", "learning", "sample storage", "replay writes", "persistence")
+"""Where the seconds and joules of an event go; they sum to the event."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What designs cost; every array has the broadcast shape of steps and event choices."""
+
+    ram_peak_bytes: FloatArray
+    nvm_bytes: FloatArray
+    level_bytes: dict[str, FloatArray]
+    level_free_bytes: dict[str, FloatArray]
+    fits: BoolArray
+    short_bytes: FloatArray
+    short_level: IntArray
+    replay_level: IntArray
+    new_sample_level: IntArray
+    replays_in_ram: BoolArray
+    replay_bytes: FloatArray
+    new_sample_bytes: FloatArray
+    label_bytes: FloatArray
+    event_s: FloatArray
+    event_j: FloatArray
+    seconds: dict[str, FloatArray]
+    joules: dict[str, FloatArray]
+    minibatch_s: FloatArray
+    frozen_image_s: FloatArray
+    inference_s: FloatArray
+    inference_j: FloatArray
+    sleep_w: FloatArray
+    wake_s: FloatArray
+    wake_j: FloatArray
+    sleep_state: IntArray
+    utilisation: FloatArray
+    lifetime_s: FloatArray
+    wear_years: FloatArray
+    wear_years_levelled: FloatArray
+    replays_replaced: FloatArray
+    minibatches: IntArray
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """Tables of a context that every event looks up."""
+
+    power: FloatArray
+    byte_s: FloatArray
+    byte_j: FloatArray
+    sleep: Sleep
+    volatile: BoolArray
+
+
+def _tables(context: Context) -> _Tables:
+    return _Tables(
+        active_power(context),
+        byte_seconds(context),
+        byte_energy(context),
+        sleep_table(context),
+        np.array([level.volatile for level in context.board.levels]),
+    )
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """How often things happen in one event."""
+
+    used: IntArray  # new samples that fill whole mini-batches
+    epochs: IntArray
+    minibatches: IntArray
+    frozen_passes: IntArray
+    captured: IntArray
+    cached: IntArray  # new samples held at once
+    replaced: FloatArray
+
+
+def _counts(context: Context, step: StepCosts, choices: Mapping[str, IntArray]) -> _Counts:
+    images, epochs, n_replays = choices["images_per_event"], choices["epochs"], choices["n_replays"]
+    per_epoch = images // step.new_per_batch
+    used = per_epoch * step.new_per_batch
+    minibatches = per_epoch * epochs
+    again = np.where(step.frozen_new, epochs, 1)
+    frozen = (
+        used * again + np.where(step.frozen_replays, minibatches * step.replays_per_batch, 0)
+    ) * step.has_frozen
+    held = np.where(epochs > 1, used, np.minimum(used, step.new_per_batch)) * step.cached
+    replaced = replaced_per_event(n_replays, used, context.duty.horizon_events) * step.has_replay
+    captured = images + np.where(step.recaptured, (epochs - 1) * used, 0)
+    return _Counts(used, epochs, minibatches, frozen, captured, held, replaced)
+
+
+class _Picker:
+    """Selects the operating point's column of (S, C) tables, or of (S, 1, C) against (W,) choices."""
+
+    def __init__(self, point: IntArray, expanded: bool) -> None:
+        self.point, self.expanded = point, expanded
+
+    def __call__(self, table: FloatArray) -> FloatArray:
+        if self.expanded:
+            return np.asarray(table[:, 0, self.point])
+        return np.asarray(table[np.arange(len(table)), self.point])
+
+
+def event_costs(context: Context, step: StepCosts, choices: Mapping[str, IntArray]) -> Costs:
+    """Price whole events.
+
+    Parameters
+    ----------
+    step
+        Rows of ``step_costs`` with shape (P,), or expanded to (S, 1).
+    choices
+        ``n_replays``, ``images_per_event``, ``epochs``, ``replay_level`` (-1 = auto), ``operating_point``,
+        ``sleep_state`` (-1 = auto): codes of shape (P,), or (W,) against an expanded table.
+
+    """
+    tables = _tables(context)
+    expanded = step.ram_peak_bytes.ndim == 2
+    pick = _Picker(choices["operating_point"], expanded)
+    counts = _counts(context, step, choices)
+    sizes = _sizes(context, step, choices, counts)
+    peaks = tuple(step.peak_bytes[..., k] for k in range(len(context.board.levels)))
+    bulk = place_bulk(context, peaks, sizes["new"], sizes["replay"], choices["replay_level"])
+    programmed = blocks_programmed(
+        context, bulk.replay_level, sizes["replay"], counts.replaced, step.replay_sample_bytes
+    )
+    seconds = _seconds(context, step, counts, bulk, programmed, tables, pick, choices)
+    joules = _joules(context, step, counts, bulk, programmed, tables, pick, choices, seconds)
+    return _costs(context, step, counts, sizes, bulk, programmed, tables, pick, choices, seconds, joules)
+
+
+def _sizes(
+    context: Context, step: StepCosts, choices: Mapping[str, IntArray], counts: _Counts
+) -> dict[str, FloatArray]:
+    header = context.accounting.replay_headers
+    label = label_bytes(context.workload.classes) if header else 0
+    n_replays = choices["n_replays"] * step.has_replay
+    samples = replay_bytes(n_replays, step.replay_sample_bytes, header=header)
+    new = counts.cached * step.new_sample_bytes
+    return {
+        "replay_samples": samples,
+        "replay": samples + n_replays * label,
+        "new": new + counts.cached * label,
+        "new_samples": new,
+        "labels": np.asarray((n_replays + counts.cached) * float(label)),
+    }
+
+
+def _seconds(
+    context: Context, step: StepCosts, counts: _Counts, bulk: Bulk, programmed: FloatArray, tables: _Tables,
+    pick: _Picker, choices: Mapping[str, IntArray],
+) -> dict[str, FloatArray]:  # fmt: skip
+    """Seconds of an event by cause."""
+    rate, point = tables.byte_s, choices["operating_point"]
+    every = np.where(step.persist_every > 0, 1.0 / np.maximum(step.persist_every, 1), 0.0)
+    drawn = counts.minibatches * step.replays_per_batch * step.replay_sample_bytes
+    moved = context.accounting.transfers
+    storage = (
+        counts.used * step.cached * step.new_sample_bytes * rate[point, bulk.new_level, WRITE]
+        + counts.used
+        * counts.epochs
+        * step.cached
+        * step.new_sample_bytes
+        * rate[point, bulk.new_level, READ]
+        + drawn * rate[point, bulk.replay_level, READ]
+    )
+    return {
+        "capture": counts.captured * context.duty.capture_s + 0.0 * pick(step.frozen_s),
+        "frozen stage": counts.frozen_passes * pick(step.frozen_s),
+        "learning": counts.minibatches * pick(step.minibatch_s) + pick(step.head_s),
+        "sample storage": counts.used * pick(step.store_s) + storage * moved,
+        "replay writes": programmed * rate[point, bulk.replay_level, WRITE] * moved,
+        "persistence": every * step.persist_programmed * rate[point, step.persist_level, WRITE] * moved,
+    }
+
+
+def _joules(
+    context: Context, step: StepCosts, counts: _Counts, bulk: Bulk, programmed: FloatArray, tables: _Tables,
+    pick: _Picker, choices: Mapping[str, IntArray], seconds: dict[str, FloatArray],
+) -> dict[str, FloatArray]:  # fmt: skip
+    """Joules of an event by cause: power x time, and bytes outside the powered domains."""
+    energy, point = tables.byte_j, choices["operating_point"]
+    power = tables.power[point, 1]
+    moved = context.accounting.transfers
+    every = np.where(step.persist_every > 0, 1.0 / np.maximum(step.persist_every, 1), 0.0)
+    drawn = counts.minibatches * step.replays_per_batch * step.replay_sample_bytes
+    stored = counts.used * step.cached * step.new_sample_bytes
+    storage = (
+        stored * energy[point, bulk.new_level, WRITE]
+        + stored * counts.epochs * energy[point, bulk.new_level, READ]
+        + drawn * energy[point, bulk.replay_level, READ]
+    )
+    return {
+        "capture": counts.captured * context.duty.capture_j + 0.0 * seconds["capture"],
+        "frozen stage": seconds["frozen stage"] * pick(step.frozen_power_w)
+        + counts.frozen_passes * pick(step.frozen_j),
+        "learning": seconds["learning"] * power + counts.minibatches * pick(step.minibatch_j),
+        "sample storage": seconds["sample storage"] * power + storage * moved,
+        "replay writes": seconds["replay writes"] * power
+        + programmed * energy[point, bulk.replay_level, WRITE] * moved,
+        "persistence": seconds["persistence"] * power
+        + every * step.persist_programmed * energy[point, step.persist_level, WRITE] * moved,
+    }
+
+
+def _costs(
+    context: Context, step: StepCosts, counts: _Counts, sizes: dict[str, FloatArray], bulk: Bulk,
+    programmed: FloatArray, tables: _Tables, pick: _Picker, choices: Mapping[str, IntArray],
+    seconds: dict[str, FloatArray], joules: dict[str, FloatArray],
+) -> Costs:  # fmt: skip
+    board, duty = context.board, context.duty
+    event_s, event_j = np.asarray(sum(seconds.values())), np.asarray(sum(joules.values()))
+    volatile_replay = tables.volatile[bulk.replay_level]
+    need = step.kept_mask | np.where(volatile_replay & (sizes["replay"] > 0), 1 << bulk.replay_level, 0)
+    state = choices["sleep_state"] + 1
+    sleep_w, wake_s, wake_j = (
+        table[state, need] for table in (tables.sleep.power_w, tables.sleep.wake_s, tables.sleep.wake_j)
+    )
+    inference_s, inference_j = pick(step.inference_s), pick(step.inference_j)
+    busy = duty.events_per_day * (event_s + wake_s) + duty.inferences_per_day * (inference_s + wake_s)
+    work = usage_energy(event_j, inference_j, wake_j, context)
+    utilisation = busy / DAY_S
+    capacity = context.capacity_bytes
+    short, short_level = _shortage(bulk.level_bytes, capacity)
+    own, levelled = _wear(context, step, sizes, bulk, programmed)
+    ram = step.ram_peak_bytes + sizes["new"] + np.where(volatile_replay, sizes["replay"], 0.0)
+    nvm = sum(
+        (bulk.level_bytes[k] for k in context.nonvolatile_levels if k not in context.ram_levels),
+        np.zeros(ram.shape),
+    )
+    shape = np.broadcast_shapes(np.shape(event_s), np.shape(ram))
+    return Costs(
+        ram_peak_bytes=np.broadcast_to(ram, shape),
+        nvm_bytes=np.broadcast_to(nvm, shape),
+        level_bytes={level.name: bulk.level_bytes[k] for k, level in enumerate(board.levels)},
+        level_free_bytes={
+            level.name: capacity[k] - bulk.level_bytes[k] for k, level in enumerate(board.levels)
+        },
+        fits=np.broadcast_to((short == 0) & bulk.replay_legal & tables.sleep.allowed[state, need], shape),
+        short_bytes=np.broadcast_to(short, shape),
+        short_level=np.broadcast_to(short_level, shape),
+        replay_level=bulk.replay_level, new_sample_level=bulk.new_level, replays_in_ram=volatile_replay,
+        replay_bytes=sizes["replay_samples"],
+        new_sample_bytes=sizes["new_samples"],
+        label_bytes=sizes["labels"],
+        event_s=event_s, event_j=event_j, seconds=seconds, joules=joules,
+        minibatch_s=pick(step.minibatch_s), frozen_image_s=pick(step.frozen_s),
+        inference_s=inference_s, inference_j=inference_j,
+        sleep_w=sleep_w, wake_s=wake_s, wake_j=wake_j, sleep_state=state - 1,
+        utilisation=np.broadcast_to(utilisation, shape),
+        lifetime_s=np.broadcast_to(lifetime(context, work, sleep_w, utilisation), shape),
+        wear_years=np.broadcast_to(own, shape), wear_years_levelled=np.broadcast_to(levelled, shape),
+        replays_replaced=counts.replaced, minibatches=counts.minibatches,
+    )  # fmt: skip
+
+
+def _shortage(level_bytes: tuple[FloatArray, ...], capacity: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Bytes missing at the level where most are missing, and that level."""
+    short, where = np.asarray(0.0), np.asarray(0)
+    for k, used in enumerate(level_bytes):
+        missing = used - capacity[k]
+        worse = missing > short
+        short, where = np.where(worse, missing, short), np.where(worse, k, where)
+    return short, where
+
+
+def _wear(
+    context: Context, step: StepCosts, sizes: dict[str, FloatArray], bulk: Bulk, programmed: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Years until replay area or weight copy wear out: by their own blocks, and levelled over the level."""
+    every = np.where(step.persist_every > 0, 1.0 / np.maximum(step.persist_every, 1), 0.0)
+    persisted = every * step.persist_programmed
+    block_area = np.where(step.persist_programmed > 0, step.persist_programmed, 1.0)
+    own_replay, _ = wear_years(context, bulk.replay_level, programmed, sizes["replay"])
+    own_copy, _ = wear_years(context, step.persist_level, persisted, block_area)
+    same = bulk.replay_level == step.persist_level
+    _, replay = wear_years(
+        context, bulk.replay_level, programmed + np.where(same, persisted, 0.0), sizes["replay"]
+    )
+    _, copy = wear_years(context, step.persist_level, persisted + np.where(same, programmed, 0.0), block_area)
+    return np.minimum(own_replay, own_copy), np.minimum(replay, copy)

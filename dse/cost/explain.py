@@ -1,0 +1,303 @@
+"""One plan, taken apart: seconds, joules and bytes per unit and pass, and the buffers that make the peak.
+
+The rows of a breakdown sum to the event's totals; ``Explanation.check`` verifies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from dse.cost.context import Context
+from dse.cost.energy import active_power, byte_energy
+from dse.cost.event import Costs
+from dse.cost.latency import FrozenTime, StepTime, frozen_time, step_time
+from dse.cost.memory import Placement
+from dse.cost.model import StepCosts, describe, event_choices, price, step_costs
+from dse.errors import DseError
+from dse.plan.decisions import FloatArray, PlanBatch, TrainingPlan
+from dse.plan.step import READ, WRITE, TrainingStep
+from dse.plan.techniques import illegal
+from dse.vocabulary import PASSES, Role
+
+STAGES: Final = ("frozen stage", "learning", "event")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the breakdown, for a whole event; bytes are by level, read and written together."""
+
+    stage: str
+    unit: int
+    name: str
+    operator: str
+    pass_: str
+    macs: float
+    seconds: float
+    joules: float
+    bytes_moved: dict[str, float]
+
+
+@dataclass(frozen=True)
+class PeakBuffer:
+    """A buffer that is alive at the moment of the RAM peak."""
+
+    role: Role
+    name: str
+    reason: str
+    size_bytes: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """One decision changed: what it does to the RAM peak and to the event."""
+
+    decision: str
+    before: Any
+    after: Any
+    ram_peak_bytes: float
+    event_j: float
+    event_s: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A plan on a board, taken apart."""
+
+    context: Context
+    plan: TrainingPlan
+    operating_point: str
+    costs: Costs
+    rows: tuple[Row, ...]
+    roles: dict[Role, float]
+    placement: dict[Role, str]
+    peak_operation: str
+    peak_buffers: tuple[PeakBuffer, ...]
+    changes: tuple[Change, ...]
+
+    def check(self, tolerance: float = 1e-9) -> None:
+        """Raise DseError unless the parts sum to the totals."""
+        for name, total in (("seconds", self.costs.event_s[0]), ("joules", self.costs.event_j[0])):
+            parts = sum(getattr(row, name) for row in self.rows)
+            if abs(parts - total) > tolerance * max(abs(total), 1e-30):
+                raise DseError(f"the breakdown of {name} sums to {parts}, the event to {total}")
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the breakdown as plain records, one per row."""
+        levels = [level.name for level in self.context.board.levels]
+        return [
+            {
+                "stage": row.stage, "unit": row.unit, "name": row.name, "operator": row.operator,
+                "pass": row.pass_, "macs": row.macs, "seconds": row.seconds, "joules": row.joules,
+            } | {f"bytes_{level}": row.bytes_moved.get(level, 0.0) for level in levels}
+            for row in self.rows
+        ]  # fmt: skip
+
+    def to_frame(self) -> Any:
+        """Return the breakdown as a pandas DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame.from_records(self.records())
+
+
+def explain(context: Context, plan: TrainingPlan, operating_point: str | int = 0) -> Explanation:
+    """Break one plan down. Raises IllegalPlan, Unpriced or UnknownName."""
+    plan = plan.canonical(context.workload)
+    plans = PlanBatch.from_plans(context.workload, [plan])
+    costs = price(context, plans, operating_point=operating_point)
+    step, placement = describe(context, plans)
+    time, frozen = step_time(context, step, placement), frozen_time(context, step, placement)
+    table = step_costs(context, plans)
+    point = int(event_choices(context, plans, operating_point)["operating_point"][0])
+    rows = (
+        *_frozen_rows(context, costs, frozen, table, point),
+        *_learning_rows(context, costs, step, time, table, point),
+        *_event_rows(costs),
+    )
+    levels = [level.name for level in context.board.levels]
+    explanation = Explanation(
+        context, plan, context.board.operating_points[point].name, costs, rows,
+        roles=_roles(costs, placement),
+        placement=_levels_of_roles(levels, costs, placement),
+        peak_operation=step.schedule.clock.names(context.workload)[int(placement.peak_operation[0])],
+        peak_buffers=_peak_buffers(step, placement, costs),
+        changes=cheapest_changes(context, plan, operating_point),
+    )  # fmt: skip
+    explanation.check()
+    return explanation
+
+
+def _frozen_rows(
+    context: Context, costs: Costs, frozen: FrozenTime, table: StepCosts, point: int
+) -> Iterator[Row]:
+    seconds = frozen.unit_seconds[0, point]
+    each = float(costs.frozen_image_s[0])
+    passes = float(costs.seconds["frozen stage"][0]) / each if each else 0.0
+    power, outside = float(table.frozen_power_w[0, point]), byte_energy(context)[point]
+    for u, unit in enumerate(context.workload.units):
+        moved = {k: traffic[0, u, 0] for k, traffic in frozen.moved.items()}
+        if seconds[u] or any(part.any() for part in moved.values()):
+            joules = seconds[u] * power + sum(
+                part[way] * outside[k, way] for k, part in moved.items() for way in (READ, WRITE)
+            )
+            yield Row(
+                "frozen stage", u, unit.name, unit.operator, "fwd", unit.macs * passes, seconds[u] * passes,
+                joules * passes, _named(context, {k: part.sum() * passes for k, part in moved.items()}),
+            )  # fmt: skip
+
+
+def _learning_rows(
+    context: Context, costs: Costs, step: TrainingStep, time: StepTime, table: StepCosts, point: int
+) -> Iterator[Row]:
+    count = float(costs.minibatches[0])
+    power = float(active_power(context)[point, 1])
+    outside = byte_energy(context)[point]
+    units = context.workload.units
+    for u in range(len(units) + 1):
+        name, operator = (units[u].name, units[u].operator) if u < len(units) else ("latents and loss", "")
+        for p, pass_ in enumerate(PASSES):
+            seconds = float(time.seconds[0, point, u, p])
+            moved = {k: traffic[0, u, p] for k, traffic in time.moved.items()}
+            if not seconds and not any(part.any() for part in moved.values()):
+                continue
+            joules = seconds * power + sum(
+                part[way] * outside[k, way] for k, part in moved.items() for way in (READ, WRITE)
+            )
+            macs = float(step.macs[0, u, p]) if u < len(units) and p < 3 else 0.0
+            yield Row(
+                "learning", u if u < len(units) else -1, name, operator, pass_, macs * count, seconds * count,
+                joules * count, _named(context, {k: part.sum() * count for k, part in moved.items()}),
+            )  # fmt: skip
+    head = float(table.head_s[0, point])
+    if head:
+        macs = float(step.spec.head_event_macs[0])
+        yield Row(
+            "learning", -1, "head at the end of the event", "linear", "fwd", macs, head, head * power, {}
+        )
+
+
+def _event_rows(costs: Costs) -> Iterator[Row]:
+    for cause in costs.seconds:
+        if cause in ("frozen stage", "learning"):
+            continue
+        seconds, joules = float(costs.seconds[cause].ravel()[0]), float(costs.joules[cause].ravel()[0])
+        if seconds or joules:
+            yield Row("event", -1, cause, "", "", 0.0, seconds, joules, {})
+
+
+def _named(context: Context, moved: dict[int, Any]) -> dict[str, float]:
+    return {context.board.levels[k].name: float(value) for k, value in moved.items() if value}
+
+
+def _roles(costs: Costs, placement: Placement) -> dict[Role, float]:
+    """Each role's own largest bytes."""
+    roles = {role: float(size[0]) for role, size in placement.role_bytes.items()}
+    roles[Role.NEW_SAMPLES] = float(np.ravel(costs.new_sample_bytes)[0])
+    roles[Role.REPLAY_SAMPLES] = float(np.ravel(costs.replay_bytes)[0])
+    roles[Role.LABELS] = float(np.ravel(costs.label_bytes)[0])
+    return roles
+
+
+def _levels_of_roles(levels: list[str], costs: Costs, placement: Placement) -> dict[Role, str]:
+    where = {role: levels[int(code[0])] for role, code in placement.level.items()}
+    where[Role.REPLAY_SAMPLES] = where[Role.LABELS] = levels[int(np.ravel(costs.replay_level)[0])]
+    where[Role.NEW_SAMPLES] = levels[int(np.ravel(costs.new_sample_level)[0])]
+    return where
+
+
+def _peak_buffers(
+    step: TrainingStep, placement: Placement, costs: Costs, count: int = 10
+) -> tuple[PeakBuffer, ...]:
+    """The largest things alive when RAM use peaks, static roles included."""
+    moment = int(placement.peak_operation[0])
+    total = float(costs.ram_peak_bytes[0])
+    found = [
+        (buffer.role, buffer.name, buffer.reason, int(buffer.size[0]))
+        for buffer in step.schedule.buffers
+        if buffer.start <= moment <= buffer.end and buffer.size[0] > 0
+    ]
+    volatile = {Role.LEARNING_WEIGHTS, Role.OPTIMISER_STATE, Role.HEAD_STATE}
+    found += [
+        (role, role.value, "alive throughout the event", int(size[0]))
+        for role, size in placement.role_bytes.items()
+        if role in volatile and size[0] > 0
+    ]
+    for role, size, in_ram in (
+        (Role.NEW_SAMPLES, costs.new_sample_bytes, True),
+        (Role.REPLAY_SAMPLES, costs.replay_bytes, costs.replays_in_ram),
+    ):
+        if np.ravel(size)[0] > 0 and np.ravel(in_ram)[0]:
+            found.append((role, role.value, "alive throughout the event", int(np.ravel(size)[0])))
+    found.sort(key=lambda item: -item[3])
+    return tuple(PeakBuffer(*item, item[3] / total) for item in found[:count])
+
+
+_LATER: Final = {
+    "update": ("immediate", "in_place"), "first_input": ("stored",), "bn_mode": ("folded", "frozen_stats"),
+    "optimiser": ("sgd", "momentum"), "learning_dtype": ("fp16", "int8"), "policy": ("bias", "last-1"),
+    "new_samples": ("recompute",), "head": ("tinyol", "ncm"),
+}  # fmt: skip
+
+
+def _neighbours(context: Context, plan: TrainingPlan) -> Iterator[tuple[str, Any, TrainingPlan]]:
+    """Plans that differ in one decision and might need less RAM."""
+    for decision, values in _LATER.items():
+        for value in values:
+            if value != getattr(plan, decision):
+                changed: dict[str, Any] = {decision: value}
+                yield decision, value, replace(plan, **changed)
+    if plan.micro_batch > 1:
+        yield "micro_batch", plan.micro_batch // 2, replace(plan, micro_batch=plan.micro_batch // 2)
+    for bits in (8, 4):
+        if plan.replay == "latent" and bits < plan.replay_bits:
+            yield "replay_bits", bits, replace(plan, replay_bits=bits)
+    if plan.n_replays > 1:
+        yield "n_replays", plan.n_replays // 2, replace(plan, n_replays=plan.n_replays // 2)
+    for cut in context.workload.legal_cuts:
+        if cut > plan.cut:
+            yield "cut", cut, replace(plan, cut=cut)
+
+
+def cheapest_changes(
+    context: Context, plan: TrainingPlan, operating_point: str | int = 0, count: int = 5
+) -> tuple[Change, ...]:
+    """Return the single changes that lower the RAM peak, cheapest in energy first.
+
+    Accuracy is not weighed: a later cut or fewer replays usually cost some.
+    """
+    current = price(context, PlanBatch.from_plans(context.workload, [plan]), operating_point=operating_point)
+    found = []
+    for decision, value, other in _neighbours(context, plan):
+        batch = PlanBatch.from_plans(context.workload, [other])
+        if illegal(context.workload, batch):
+            continue
+        try:
+            costs = price(context, batch, operating_point=operating_point)
+        except DseError:
+            continue  # the board has no price for it: no advice
+        if costs.ram_peak_bytes[0] < current.ram_peak_bytes[0]:
+            found.append(
+                Change(
+                    decision, getattr(plan, decision), value, float(costs.ram_peak_bytes[0]),
+                    float(costs.event_j[0]), float(costs.event_s[0]),
+                )
+            )  # fmt: skip
+    found.sort(key=lambda change: (change.event_j, change.ram_peak_bytes))
+    return tuple(found[:count])
+
+
+def unit_seconds(explanation: Explanation) -> tuple[list[str], dict[str, FloatArray]]:
+    """Return unit names and, per pass, seconds per unit (for a stacked bar)."""
+    units = explanation.context.workload.units
+    series = {f"frozen {PASSES[0]}": np.zeros(len(units))} | {pass_: np.zeros(len(units)) for pass_ in PASSES}
+    for row in explanation.rows:
+        if row.unit >= 0:
+            series["frozen fwd" if row.stage == "frozen stage" else row.pass_][row.unit] += row.seconds
+    return [unit.name for unit in units], series
+
+
+__all__ = ["Change", "Explanation", "PeakBuffer", "Row", "cheapest_changes", "explain", "unit_seconds"]

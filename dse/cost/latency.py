@@ -1,0 +1,289 @@
+"""Seconds: cycles of kernels and elements at a clock, and bytes moved between levels.
+
+Unit time of a pass = calls x overhead + MACs / rate + elements x cycles per element, at the clock of the
+operating point. Bytes from a level with access "stream" take seconds of their own; with double buffering
+a pass takes the longer of computing and each level's transfer, else their sum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from dse.cost.context import Context
+from dse.cost.memory import Placement
+from dse.plan.decisions import FloatArray, IntArray
+from dse.plan.step import READ, WRITE, TrainingStep
+from dse.vocabulary import DTYPES, PASSES, Role
+from dse.workload import Workload
+
+FROZEN_DTYPES: Final = ("int8", "fp32")
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Per mini-batch; C operating points, K levels. The last unit row is loading latents and the loss."""
+
+    cycles: FloatArray  # (S, U + 1, passes) cycles of computing
+    seconds: FloatArray  # (S, C, U + 1, passes)
+    bytes_read: FloatArray  # (S, K)
+    bytes_written: FloatArray  # (S, K)
+    moved: dict[int, FloatArray]  # level -> (S, U + 1, passes, 2)
+
+
+@dataclass(frozen=True)
+class FrozenTime:
+    """Per image through the frozen stage."""
+
+    seconds: FloatArray  # (S, C)
+    unit_seconds: FloatArray  # (S, C, U)
+    bytes_read: FloatArray  # (S, K)
+    bytes_written: FloatArray  # (S, K)
+    moved: dict[int, FloatArray]  # level -> (S, U, 1, 2)
+
+
+def byte_seconds(context: Context) -> FloatArray:
+    """Seconds per byte of every level: shape (C, K, 2) for read and written; 0 where cores work directly."""
+    table = np.zeros((len(context.clocks_hz), len(context.board.levels), 2))
+    for k, level in enumerate(context.board.levels):
+        if level.access == "stream":
+            table[:, k, READ] = level.read_s_per_byte(context.clocks_hz)
+            table[:, k, WRITE] = level.write_s_per_byte(context.clocks_hz)
+    return table
+
+
+def element_count(workload: Workload) -> FloatArray:
+    """Elements that each layer's operation touches per sample, (L,): pooling reads, the others write."""
+    pools = np.array(["pool" in (layer.element_operation or "") for layer in workload.layers])
+    none = np.array([layer.element_operation is None for layer in workload.layers])
+    return np.where(none, 0, np.where(pools, workload.in_elements, workload.out_elements)).astype(float)
+
+
+def layer_cycles(context: Context, dtype: str, pass_: str, mask: Any, *, folded: bool) -> FloatArray:
+    """Cycles per sample of each layer's element operation, (L,); only layers in ``mask`` (L,) are priced."""
+    cycles = np.zeros(len(context.workload.layers))
+    counts = element_count(context.workload)
+    for index, layer in enumerate(context.workload.layers):
+        operation = layer.element_operation
+        if operation is None or not mask[index] or (folded and operation == "batch_norm"):
+            continue
+        cost = context.board.element_cost(operation, pass_, dtype, context.kernels.get(dtype))
+        cycles[index] = counts[index] * cost.cycles_per_element.value
+    return cycles
+
+
+def step_time(context: Context, step: TrainingStep, placement: Placement) -> StepTime:
+    """Time of one mini-batch by unit and pass at every operating point, and the bytes per level."""
+    cycles = _step_cycles(context, step)
+    compute = cycles[:, None] / context.clocks_hz[None, :, None, None]
+    if not context.accounting.transfers:
+        nothing = np.zeros((len(step), len(context.board.levels)))
+        return StepTime(cycles, compute, nothing, nothing, {})
+    moved = _level_traffic(context, step, placement)
+    seconds = _combine(context, compute, moved)
+    totals = {k: traffic.sum(axis=(1, 2)) for k, traffic in moved.items()}
+    read, written = (
+        np.stack(
+            [
+                totals[k][:, way] if k in totals else np.zeros(len(step))
+                for k in range(len(context.board.levels))
+            ],
+            1,
+        )
+        for way in (READ, WRITE)
+    )
+    return StepTime(cycles, seconds, read, written, moved)
+
+
+def _combine(context: Context, compute: FloatArray, moved: dict[int, FloatArray]) -> FloatArray:
+    """Overlap or add computing (S, C, U, 4) and each level's transfer of ``moved`` bytes (S, U, 4, 2)."""
+    rate = byte_seconds(context)
+    seconds = compute.copy()
+    for k, traffic in moved.items():
+        transfer = (
+            traffic[:, None, ..., READ] * rate[None, :, k, None, None, READ]
+            + traffic[:, None, ..., WRITE] * rate[None, :, k, None, None, WRITE]
+        )
+        seconds = np.maximum(seconds, transfer) if context.board.dma.double_buffered else seconds + transfer
+    return seconds
+
+
+def _level_traffic(context: Context, step: TrainingStep, placement: Placement) -> dict[int, FloatArray]:
+    """Bytes by level: k -> (S, U + 1, passes, 2). What a rate already contains is left out."""
+    moved: dict[int, FloatArray] = {}
+    for role, traffic in step.traffic.items():
+        for k in np.unique(placement.level[role]):
+            here = (placement.level[role] == k)[:, None, None, None]
+            part = traffic * here
+            if role == Role.FROZEN_WEIGHTS:
+                part = part * _not_included(context, step, int(k))
+            moved[int(k)] = moved.get(int(k), 0.0) + part
+    return moved
+
+
+def _not_included(context: Context, step: TrainingStep, level: int) -> FloatArray:
+    """0 where the MAC rate was measured with weights in ``level``, else 1: (S, U + 1, passes, 1)."""
+    name = context.board.levels[level].name
+    factor = np.ones((len(step), len(context.workload.units) + 1, len(PASSES), 1))
+    for code in np.unique(step.learning.dtype):
+        rows = step.learning.dtype == code
+        for u, unit in enumerate(context.workload.units):
+            for p, pass_ in enumerate(PASSES[:3]):
+                if step.macs[rows, u, p].any():
+                    rate = context.board.rate(
+                        unit.operator, pass_, DTYPES[code], context.kernels.get(DTYPES[code])
+                    )
+                    factor[rows, u, p] = float(rate.weights_in != name)
+    return factor
+
+
+def _step_cycles(context: Context, step: TrainingStep) -> FloatArray:
+    """Cycles of computing per mini-batch: (S, U + 1, passes)."""
+    cycles = np.zeros((len(step), len(context.workload.units) + 1, len(PASSES)))
+    for code in np.unique(step.learning.dtype):
+        rows = np.flatnonzero(step.learning.dtype == code)
+        _mac_cycles(context, step, DTYPES[code], rows, cycles)
+        _element_cycles(context, step, DTYPES[code], rows, cycles)
+        _update_cycles(context, step, DTYPES[code], rows, cycles)
+        _input_cycles(context, step, DTYPES[code], rows, cycles)
+    return cycles
+
+
+def _mac_cycles(context: Context, step: TrainingStep, dtype: str, rows: IntArray, cycles: FloatArray) -> None:
+    library = context.kernels.get(dtype)
+    overhead = context.board.overhead(context.library(dtype)).cycles_per_call.value
+    for u, unit in enumerate(context.workload.units):
+        for p, pass_ in enumerate(PASSES[:3]):
+            macs = step.macs[rows, u, p]
+            if not macs.any():
+                continue  # a pass that nobody runs needs no price
+            rate = context.board.rate(unit.operator, pass_, dtype, library).mac_per_cycle.value
+            cycles[rows, u, p] += macs / rate + step.calls[rows, u, p] * overhead
+
+
+def _element_cycles(
+    context: Context, step: TrainingStep, dtype: str, rows: IntArray, cycles: FloatArray
+) -> None:
+    workload = context.workload
+    owner = np.zeros((len(workload.layers), len(workload.units) + 1))
+    owner[np.arange(len(workload.layers)), np.maximum(workload.unit_of_layer, 0)] = 1.0
+    loss = np.array([layer.element_operation == "softmax_loss" for layer in workload.layers])
+    folded = step.spec.bn_mode[rows] == 0
+    norm = np.array([layer.element_operation == "batch_norm" for layer in workload.layers])
+    for p, (pass_, samples) in enumerate(
+        (("fwd", step.layer_fwd[rows]), ("bwd_input", step.layer_bwd[rows]))
+    ):
+        samples = np.where(folded[:, None] & norm[None, :], 0.0, samples) * ~loss[None, :]
+        per_sample = layer_cycles(context, dtype, pass_, samples.any(axis=0), folded=False)
+        cycles[rows, :, p] += (samples * per_sample) @ owner
+
+
+def _update_cycles(
+    context: Context, step: TrainingStep, dtype: str, rows: IntArray, cycles: FloatArray
+) -> None:
+    words = step.spec.state_per_parameter[rows]
+    for state, operation in enumerate(("update_sgd", "update_momentum", "update_adam")):
+        mine = rows[(words == state) & step.spec.backprop[rows]]
+        if len(mine):
+            cost = context.board.element_cost(operation, "update", dtype, context.kernels.get(dtype))
+            cycles[mine, :-1, 3] += step.learning.parameters[mine] * cost.cycles_per_element.value
+
+
+def _input_cycles(
+    context: Context, step: TrainingStep, dtype: str, rows: IntArray, cycles: FloatArray
+) -> None:
+    """Widening of stored latents, the loss, and the element work of closed-form heads."""
+    spec, library = step.spec, context.kernels.get(dtype)
+
+    def cost(operation: str) -> float:
+        return context.board.element_cost(operation, "fwd", dtype, library).cycles_per_element.value
+
+    bits = spec.latent_bits[rows]
+    narrow = bits < 8 * spec.act_bytes[rows]
+    if narrow.any():
+        packed = narrow & ~np.isin(bits, (8, 16, 32))
+        widened = spec.samples[rows] * step.latent_elements[rows] * (1 + spec.keeps_stored_input[rows])
+        cycles[rows, -1, 0] += widened * (
+            narrow * cost("dequantise") + (packed * cost("unpack") if packed.any() else 0)
+        )
+    classes = context.workload.units[-1].out_channels
+    backprop = spec.backprop[rows]
+    if backprop.any():
+        cycles[rows, -1, 0] += spec.samples[rows] * backprop * classes * cost("softmax_loss")
+    if spec.head_sample_elements[rows].any():
+        cycles[rows, -1, 3] += spec.new_samples[rows] * spec.head_sample_elements[rows] * cost("add")
+
+
+def frozen_time(context: Context, step: TrainingStep, placement: Placement) -> FrozenTime:
+    """Time of one image through the frozen stage at every operating point."""
+    workload, count = context.workload, len(step)
+    cycles, weights = np.zeros((count, len(workload.units))), np.zeros((count, len(workload.units)))
+    for width, dtype in ((1, "int8"), (4, "fp32")):
+        rows = np.flatnonzero((step.spec.frozen_bytes == width) & step.frozen_layers.any(axis=1))
+        if len(rows):
+            cycles[rows], weights[rows] = _frozen_cycles(context, step, dtype, width, rows, placement)
+    compute = cycles[:, None] / context.clocks_hz[None, :, None]
+    levels = len(context.board.levels)
+    read, written = np.zeros((count, levels)), np.zeros((count, levels))
+    if not context.accounting.transfers:
+        return FrozenTime(compute.sum(axis=2), compute, read, written, {})
+    moved: dict[int, FloatArray] = {}
+    for k in range(levels):
+        traffic = np.zeros((count, len(workload.units), 1, 2))
+        traffic[:, :, 0, READ] += weights * (placement.level[Role.FROZEN_WEIGHTS] == k)[:, None]
+        here = (placement.level[Role.TRANSIENT_ACTIVATIONS] == k)[:, None]
+        for way in (READ, WRITE):
+            traffic[:, :, 0, way] += step.frozen_activation_bytes[..., way] * here
+        if traffic.any():
+            moved[k] = traffic
+            read[:, k], written[:, k] = (
+                traffic[:, :, 0, READ].sum(axis=1),
+                traffic[:, :, 0, WRITE].sum(axis=1),
+            )
+    seconds = _combine(context, compute[..., None], moved)[..., 0]
+    return FrozenTime(seconds.sum(axis=2), seconds, read, written, moved)
+
+
+def _frozen_cycles(
+    context: Context, step: TrainingStep, dtype: str, width: int, rows: IntArray, placement: Placement
+) -> tuple[FloatArray, FloatArray]:
+    """Cycles per image and unit, and the weight bytes that the rates do not already contain."""
+    workload, library = context.workload, context.kernels.get(dtype)
+    overhead = context.board.overhead(context.library(dtype)).cycles_per_call.value
+    names = np.array([level.name for level in context.board.levels])
+    at = names[placement.level[Role.FROZEN_WEIGHTS][rows]]
+    cycles, weights = np.zeros((len(rows), len(workload.units))), np.zeros((len(rows), len(workload.units)))
+    for u, unit in enumerate(workload.units):
+        runs = step.frozen_units[rows, u]
+        if runs.any():
+            rate = context.board.rate(unit.operator, "fwd", dtype, library)
+            cycles[:, u] = runs * (unit.macs / rate.mac_per_cycle.value + overhead)
+            weights[:, u] = (
+                runs * (unit.weight_params * width + 4 * unit.bias_params) * (at != rate.weights_in)
+            )
+    layers = step.frozen_layers[rows]
+    per_layer = layer_cycles(context, dtype, "fwd", layers.any(axis=0), folded=True)
+    owner = np.zeros((len(workload.layers), len(workload.units)))
+    owner[np.arange(len(workload.layers)), np.maximum(workload.unit_of_layer, 0)] = 1.0
+    return cycles + (layers * per_layer) @ owner, weights
+
+
+def store_cycles(context: Context, step: TrainingStep) -> FloatArray:
+    """Cycles per new sample to bring its latent to the stored width, (S,)."""
+    bits, frozen = step.spec.latent_bits, 8 * step.spec.frozen_bytes
+    result = np.zeros(len(step))
+    for width, dtype in ((8, "int8"), (32, "fp32")):
+        rows = (frozen == width) & (bits != width) & (step.spec.cut_layer >= 0) & ~step.spec.frozen_in_batch
+        if rows.any():
+            library = context.kernels.get(dtype)
+            cost = context.board.element_cost("quantise", "fwd", dtype, library).cycles_per_element.value
+            packed = ~np.isin(bits, (8, 16, 32))
+            pack = (
+                context.board.element_cost("unpack", "fwd", dtype, library).cycles_per_element.value
+                if packed.any()
+                else 0.0
+            )
+            result += rows * step.latent_elements * (cost + packed * pack)
+    return result

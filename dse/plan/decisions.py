@@ -1,0 +1,320 @@
+"""What is decided: one training plan, and many of them in columns.
+
+Categorical decisions travel as integer codes into the tuples of this module, so that a batch of plans
+is a set of plain arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dse.errors import Problem, UnknownName, UserError
+from dse.vocabulary import DTYPES
+from dse.workload import Workload
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+HEADS: Final = ("sgd", "ncm", "slda", "cwr", "tinyol")
+REPLAYS: Final = ("none", "raw", "latent")
+LEARNING_DTYPES: Final = DTYPES
+BN_MODES: Final = ("folded", "frozen_stats", "batch_stats", "group")
+OPTIMISERS: Final = ("sgd", "momentum", "adam")
+UPDATES: Final = ("accumulate", "immediate", "in_place")
+NEW_SAMPLES: Final = ("cache_latent", "cache_raw", "recompute")
+ROUNDINGS: Final = ("nearest", "floor")
+FIRST_INPUTS: Final = ("stored", "dequantised")
+FROZEN_BITS: Final = (8, 32)
+
+CODES: Final[dict[str, tuple[str, ...]]] = {
+    "head": HEADS,
+    "replay": REPLAYS,
+    "learning_dtype": LEARNING_DTYPES,
+    "bn_mode": BN_MODES,
+    "optimiser": OPTIMISERS,
+    "update": UPDATES,
+    "new_samples": NEW_SAMPLES,
+    "rounding": ROUNDINGS,
+    "first_input": FIRST_INPUTS,
+}
+"""Categorical decisions and their words; a column holds positions in these tuples."""
+
+STEP_CHOICES: Final = (
+    "head", "replay", "cut", "policy", "frozen_bits", "replay_bits", "learning_dtype", "bn_mode",
+    "optimiser", "new_per_batch", "replays_per_batch", "micro_batch", "update", "new_samples", "first_input",
+    "persist_every",
+)  # fmt: skip
+"""Decisions that change the training step, or what stands in memory beside it."""
+
+EVENT_CHOICES: Final = (
+    "n_replays", "rounding", "replay_level", "images_per_event", "epochs", "operating_point", "sleep_state",
+)  # fmt: skip
+"""Decisions that change how often the step runs, at which clock, and where the replays are kept."""
+
+
+@dataclass(frozen=True)
+class UpdatePolicy:
+    """Which parameters learn: input-channel ratio per unit for weights, and the units whose biases learn.
+
+    ``name`` is one of ``all`` (every unit above the cut), ``bias`` (biases above the cut and the last
+    unit's weights), ``last-K`` (the last K units) or, with explicit tables, any label.
+    """
+
+    name: str = "all"
+    ratio: Mapping[int, float] = field(default_factory=dict)
+    bias: tuple[int, ...] = ()
+
+    @property
+    def explicit(self) -> bool:
+        """Whether units are listed one by one."""
+        return bool(self.ratio) or bool(self.bias)
+
+    @classmethod
+    def parse(cls, value: Any, *, file: str = "plan", key: str = "policy") -> UpdatePolicy:
+        """Read a policy from its name or its table ``{weights, bias, ratio}``."""
+        if isinstance(value, UpdatePolicy):
+            return value
+        if isinstance(value, Mapping):
+            return cls._from_table(value, file, key)
+        known = ("all", "bias", "last-1", "last-2", "last-K")
+        text = str(value)
+        if text in ("all", "bias") or (text.startswith("last-") and text[5:].isdigit() and int(text[5:]) > 0):
+            return cls(text)
+        raise UnknownName("update policy", value, known, file=file, key=key)
+
+    @classmethod
+    def _from_table(cls, table: Mapping[str, Any], file: str, key: str) -> UpdatePolicy:
+        problems = _policy_problems(table, file, key)
+        if problems:
+            raise UserError(problems)
+        ratio = {int(unit): 1.0 for unit in table.get("weights", ())}
+        ratio |= {int(unit): float(value) for unit, value in table.get("ratio", {}).items()}
+        bias = tuple(sorted({int(unit) for unit in table.get("bias", ())} | set(ratio)))
+        label = "units " + " ".join(f"{unit}:{ratio.get(unit, 0):g}" for unit in bias)
+        return cls(str(table.get("name", label)), ratio, bias)
+
+    def resolve(self, workload: Workload, cut: int) -> tuple[FloatArray, BoolArray]:
+        """Return (weight ratio [U], bias learns [U]) for ``workload`` cut at LR layer ``cut``."""
+        units = len(workload.units)
+        index = np.arange(units)
+        if self.explicit:
+            ratio = np.array([self.ratio.get(int(unit), 0.0) for unit in index])
+            return ratio, np.isin(index, self.bias)
+        if self.name.startswith("last-"):
+            learns = index >= units - int(self.name[5:])
+            return learns.astype(float), learns
+        above = index >= first_unit(workload, cut)
+        weights = above if self.name == "all" else index == units - 1
+        return weights.astype(float), above
+
+
+def _policy_problems(table: Mapping[str, Any], file: str, key: str) -> list[Problem]:
+    problems = [
+        Problem(file, f"{key}.{name}", "unknown key", "allowed: weights, bias, ratio, name")
+        for name in table
+        if name not in ("weights", "bias", "ratio", "name")
+    ]
+    for name in ("weights", "bias"):
+        units = table.get(name, ())
+        if not isinstance(units, list | tuple) or not all(_is_unit(unit) for unit in units):
+            problems.append(Problem(file, f"{key}.{name}", repr(units), "a list of unit indices from 0"))
+    ratios = table.get("ratio", {})
+    if not isinstance(ratios, Mapping):
+        return [*problems, Problem(file, f"{key}.ratio", repr(ratios), "a table: unit = ratio in (0, 1]")]
+    for unit, value in ratios.items():
+        if not str(unit).isdigit() or not isinstance(value, int | float) or not 0 < value <= 1:
+            problems.append(Problem(file, f"{key}.ratio.{unit}", repr(value), "unit index = ratio in (0, 1]"))
+    if not problems and not (table.get("weights") or table.get("bias") or ratios):
+        problems.append(Problem(file, key, "no unit learns", "name units under weights, bias or ratio"))
+    return problems
+
+
+def _is_unit(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def first_unit(workload: Workload, cut: int) -> int:
+    """Return the lowest unit that the learning stage executes when cut at LR layer ``cut``."""
+    return min(cut + 1, len(workload.units) - 1)
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """One complete set of training decisions; the defaults are those of arXiv 2110.10486.
+
+    ``cut`` is the LR layer: the tensor after unit ``cut``; for the last unit the vector that enters it;
+    -1 is the network input. ``persist_every`` = 0 keeps the learned weights in retained RAM alone.
+    """
+
+    cut: int
+    head: str = "sgd"
+    replay: str = "latent"
+    n_replays: int = 1500
+    replay_bits: int = 8
+    rounding: str = "nearest"
+    replay_level: str = "auto"
+    frozen_bits: int = 8
+    policy: UpdatePolicy | str = "all"
+    learning_dtype: str = "fp32"
+    bn_mode: str = "folded"
+    optimiser: str = "sgd"
+    new_per_batch: int = 21
+    replays_per_batch: int = 107
+    micro_batch: int = 1
+    update: str = "accumulate"
+    epochs: int = 4
+    images_per_event: int = 300
+    new_samples: str = "cache_latent"
+    first_input: str = "stored"
+    persist_every: int = 1
+
+    def canonical(self, workload: Workload) -> TrainingPlan:
+        """Return the plan with decisions that mean nothing for its head or replay set to neutral values.
+
+        Two plans that do the same work compare equal after this.
+        """
+        plan = self
+        if plan.head != "sgd":
+            plan = replace(
+                plan, cut=len(workload.units) - 1, replay="none", replay_bits=32, policy="last-1",
+                learning_dtype="fp32", bn_mode="folded", optimiser="sgd", first_input="dequantised",
+            )  # fmt: skip
+        if plan.head in ("ncm", "slda", "tinyol"):
+            plan = replace(
+                plan, new_per_batch=1, micro_batch=1, update="in_place", epochs=1, new_samples="cache_latent"
+            )
+        if plan.replay == "none":
+            plan = replace(plan, n_replays=0, replays_per_batch=0, replay_level="auto", rounding="nearest")
+        if plan.replay == "raw":
+            plan = replace(plan, replay_bits=8, rounding="nearest")
+        return replace(plan, replays_per_batch=min(plan.replays_per_batch, plan.n_replays))
+
+
+@dataclass(frozen=True)
+class PlanBatch:
+    """P training plans in columns; see ``TrainingPlan`` for the meaning of each.
+
+    Arrays have shape (P,) except ``weight_ratio`` and ``bias_learns``, which are (P, U).
+    ``replay_level`` holds names, because levels belong to a board.
+    """
+
+    head: IntArray
+    replay: IntArray
+    cut: IntArray
+    frozen_bits: IntArray
+    replay_bits: IntArray
+    learning_dtype: IntArray
+    bn_mode: IntArray
+    optimiser: IntArray
+    new_per_batch: IntArray
+    replays_per_batch: IntArray
+    micro_batch: IntArray
+    update: IntArray
+    new_samples: IntArray
+    first_input: IntArray
+    n_replays: IntArray
+    rounding: IntArray
+    images_per_event: IntArray
+    epochs: IntArray
+    persist_every: IntArray
+    replay_level: tuple[str, ...]
+    weight_ratio: FloatArray
+    bias_learns: BoolArray
+    policy_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.cut)
+
+    def column(self, name: str) -> IntArray:
+        """Return one integer column by name."""
+        column: IntArray = getattr(self, name)
+        return column
+
+    def rows(self, rows: NDArray[Any] | slice) -> PlanBatch:
+        """Return the plans at ``rows`` (indices, mask or slice)."""
+        index = np.arange(len(self))[rows]
+        values: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            values[item.name] = (
+                tuple(value[i] for i in index)
+                if isinstance(value, tuple) and value
+                else (value if isinstance(value, tuple) else value[index])
+            )
+        return PlanBatch(**values)
+
+    @classmethod
+    def from_plans(cls, workload: Workload, plans: Sequence[TrainingPlan]) -> PlanBatch:
+        """Put single plans into columns, in their canonical form."""
+        plans = [plan.canonical(workload) for plan in plans]
+        policies = [UpdatePolicy.parse(plan.policy) for plan in plans]
+        columns = {name: [getattr(plan, name) for plan in plans] for name in COLUMN_NAMES}
+        columns["policy"] = list(range(len(plans)))
+        levels = tuple(plan.replay_level for plan in plans)
+        return cls.from_columns(workload, columns, policies, levels)
+
+    @classmethod
+    def from_columns(
+        cls,
+        workload: Workload,
+        columns: Mapping[str, Sequence[Any] | NDArray[Any]],
+        policies: Sequence[UpdatePolicy],
+        replay_level: Sequence[str] | None = None,
+    ) -> PlanBatch:
+        """Build a batch from columns; words or codes are accepted for categoricals.
+
+        ``columns["policy"]`` holds positions in ``policies``. Columns that are absent take the default
+        of ``TrainingPlan``.
+        """
+        count = len(columns["cut"])
+        default = TrainingPlan(cut=-1)
+        values: dict[str, Any] = {}
+        for name in COLUMN_NAMES:
+            given = columns.get(name)
+            values[name] = _coded(name, [getattr(default, name)] * count if given is None else given)
+        which = np.asarray(columns.get("policy", np.zeros(count)), dtype=np.int64)
+        ratio, bias = _policy_tables(workload, policies, which, values["cut"])
+        levels = tuple(replay_level) if replay_level is not None else ("auto",) * count
+        names = tuple(policies[index].name for index in which)
+        return cls(**values, replay_level=levels, weight_ratio=ratio, bias_learns=bias, policy_names=names)
+
+
+COLUMN_NAMES: Final = (
+    "head", "replay", "cut", "frozen_bits", "replay_bits", "learning_dtype", "bn_mode", "optimiser",
+    "new_per_batch", "replays_per_batch", "micro_batch", "update", "new_samples", "first_input",
+    "n_replays", "rounding", "images_per_event", "epochs", "persist_every",
+)  # fmt: skip
+
+
+def _coded(name: str, values: Sequence[Any] | NDArray[Any]) -> IntArray:
+    words = CODES.get(name)
+    if words is None or (isinstance(values, np.ndarray) and values.dtype.kind in "iu"):
+        return np.asarray(values, dtype=np.int64)
+    return np.array([code_of(name, value) for value in values], dtype=np.int64)
+
+
+def code_of(name: str, value: Any, *, file: str = "plan") -> int:
+    """Return the code of a categorical word; a code is returned as it is."""
+    words = CODES[name]
+    if isinstance(value, int | np.integer) and 0 <= value < len(words):
+        return int(value)
+    if value not in words:
+        raise UnknownName(name.replace("_", " "), value, words, file=file, key=name)
+    return words.index(value)
+
+
+def _policy_tables(
+    workload: Workload, policies: Sequence[UpdatePolicy], which: IntArray, cuts: IntArray
+) -> tuple[FloatArray, BoolArray]:
+    pairs, inverse = np.unique(np.stack([which, cuts]), axis=1, return_inverse=True)
+    ratio = np.zeros((pairs.shape[1], len(workload.units)))
+    bias = np.zeros(ratio.shape, dtype=bool)
+    for row, (policy, cut) in enumerate(pairs.T):
+        ratio[row], bias[row] = policies[int(policy)].resolve(workload, int(cut))
+    return ratio[inverse.ravel()], bias[inverse.ravel()]

@@ -1,0 +1,54 @@
+"""Techniques: each is a legality check, a pure edit of the step, and the choices that it offers a search.
+
+To add one, write a module with a ``Technique`` and list it here; order matters only where an edit reads
+what an earlier one wrote (update policy before heads).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from dse.plan.decisions import BoolArray, PlanBatch
+from dse.plan.spec import StepSpec, base_spec
+from dse.plan.techniques import heads, micro_batches, replay, update_order, update_policy
+from dse.workload import Workload
+
+
+@dataclass(frozen=True)
+class Technique:
+    """One technique: ``illegal`` names what cannot be executed, ``edit`` changes the step."""
+
+    name: str
+    illegal: Callable[[Workload, PlanBatch], dict[str, BoolArray]]
+    edit: Callable[[StepSpec, Workload, PlanBatch], StepSpec]
+    choices: tuple[str, ...]
+
+
+TECHNIQUES: Final = tuple(
+    Technique(name, module.illegal, module.edit, module.CHOICES)
+    for name, module in (
+        ("update policy", update_policy),
+        ("latent replay", replay),
+        ("micro-batches", micro_batches),
+        ("update order", update_order),
+        ("heads", heads),
+    )
+)
+
+
+def illegal(workload: Workload, plans: PlanBatch) -> dict[str, BoolArray]:
+    """Return reason -> mask (P,) of the plans that no device can execute as written."""
+    reasons: dict[str, BoolArray] = {}
+    for technique in TECHNIQUES:
+        reasons |= {reason: mask for reason, mask in technique.illegal(workload, plans).items() if mask.any()}
+    return reasons
+
+
+def build_spec(workload: Workload, plans: PlanBatch) -> StepSpec:
+    """Return the step that the techniques of ``plans`` make out of plain training."""
+    spec = base_spec(workload, plans)
+    for technique in TECHNIQUES:
+        spec = technique.edit(spec, workload, plans)
+    return spec

@@ -1,0 +1,37 @@
+"""When the optimiser runs: at the end of the mini-batch, as soon as a gradient exists, or fused into it.
+
+``accumulate`` keeps every gradient until the end. ``immediate`` holds one unit's gradient at a time.
+``in_place`` never holds a weight gradient (arXiv 2206.15472, Sec. 3.3). The last two exclude accumulation
+over micro-batches. A unit's update follows its input gradient, which needs the old weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from dse.plan.decisions import OPTIMISERS, UPDATES, BoolArray, PlanBatch
+from dse.plan.spec import StepSpec
+from dse.workload import Workload
+
+CHOICES = ("update", "optimiser", "learning_dtype")
+
+STATE_WORDS = np.array([{"sgd": 0, "momentum": 1, "adam": 2}[name] for name in OPTIMISERS])
+
+
+def illegal(workload: Workload, plans: PlanBatch) -> dict[str, BoolArray]:
+    """Refuse in-place updates while a gradient still accumulates."""
+    partial = plans.micro_batch < plans.new_per_batch + plans.replays_per_batch
+    eager = plans.update != UPDATES.index("accumulate")
+    return {"an immediate or in-place update needs micro_batch = mini-batch": partial & eager}
+
+
+def edit(spec: StepSpec, workload: Workload, plans: PlanBatch) -> StepSpec:
+    """Order the updates and size the optimiser's state."""
+    return replace(
+        spec,
+        update_late=np.asarray(plans.update != UPDATES.index("accumulate")),
+        gradient_buffer=np.asarray(plans.update != UPDATES.index("in_place")),
+        state_per_parameter=STATE_WORDS[plans.optimiser],
+    )

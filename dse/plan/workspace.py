@@ -1,0 +1,55 @@
+"""Scratch memory that a kernel needs beside its operands, by the formula that its library states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Final
+
+from dse.workload import Unit
+
+WorkspaceTable = Mapping[tuple[str, str, str], str]
+"""(operator, pass, dtype) -> formula name; what is absent needs no workspace."""
+
+
+def none(unit: Unit, width: int, cores: int) -> int:
+    """Return 0: the kernel works on its operands alone."""
+    return 0
+
+
+def im2col_two_columns(unit: Unit, width: int, cores: int) -> int:
+    """Two unfolded input patches per core [B] (PULP-NN, arXiv 1908.11263; CMSIS-NN, arXiv 1801.06601)."""
+    return 2 * _patch(unit) * width * cores
+
+
+def im2col_full(unit: Unit, width: int, cores: int) -> int:
+    """All unfolded input patches of one sample [B], for matrix products (arXiv 2110.10486, Sec. IV)."""
+    pixels = unit.output_elements // unit.out_channels
+    patch = _patch(unit) * (unit.out_channels if unit.operator == "depthwise" else 1)
+    return patch * pixels * width
+
+
+def weights_transposed(unit: Unit, width: int, cores: int) -> int:
+    """A transposed copy of the unit's weights [B], for the input gradient."""
+    return unit.weight_params * width
+
+
+FORMULAS: Final[dict[str, Callable[[Unit, int, int], int]]] = {
+    "none": none,
+    "im2col_two_columns": im2col_two_columns,
+    "im2col_full": im2col_full,
+    "weights_transposed": weights_transposed,
+}
+
+
+def _patch(unit: Unit) -> int:
+    """Elements of one input patch, per group."""
+    if unit.operator in ("pointwise", "linear"):
+        return 0  # the input already is the matrix
+    channels = unit.weight_params // (unit.out_channels * prod(unit.kernel))
+    return prod(unit.kernel) * channels
+
+
+def workspace_bytes(table: WorkspaceTable, unit: Unit, pass_: str, dtype: str, width: int, cores: int) -> int:
+    """Return the workspace of one kernel call on one sample [B]."""
+    return FORMULAS[table.get((unit.operator, pass_, dtype), "none")](unit, width, cores)

@@ -1,0 +1,415 @@
+"""Slow, obvious recomputations that the vectorised code must agree with; nothing of it is imported."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import product
+from math import ceil, floor
+
+import numpy as np
+
+WIDTH = {"fp32": (4, 4, 4, 4, 4), "fp16": (2, 2, 2, 2, 2), "int8": (1, 4, 1, 4, 4)}
+
+
+def dominated_mask(values: np.ndarray) -> np.ndarray:
+    """O(n^2): True where another row is nowhere worse and somewhere better (all minimised)."""
+    count = len(values)
+    result = np.zeros(count, dtype=bool)
+    for i, j in product(range(count), repeat=2):
+        if all(values[j] <= values[i]) and any(values[j] < values[i]):
+            result[i] = True
+    return result
+
+
+class Memory:
+    """Allocates and frees by name and remembers the fullest moment."""
+
+    def __init__(self) -> None:
+        self.live: dict[object, int] = {}
+        self.peak = 0
+
+    def alloc(self, name: object, size: int) -> None:
+        assert name not in self.live, f"{name} allocated twice"
+        self.live[name] = size
+
+    def free(self, name: object) -> None:
+        self.live.pop(name, None)
+
+    def look(self) -> None:
+        self.peak = max(self.peak, sum(self.live.values()))
+
+
+class NaiveStep:
+    """One mini-batch of one backprop plan, object by object, with live bytes watched after every operation.
+
+    Static roles (weights, optimiser state) are not in ``peak_bytes``; kernels have no workspace here.
+    """
+
+    def __init__(self, workload, plan, ratio, bias) -> None:
+        self.net, self.plan = workload, plan
+        self.ratio, self.bias = ratio, bias
+        self.w, self.b, self.a, self.g, self.acc = WIDTH[plan.learning_dtype]
+        self.batch = plan.new_per_batch + plan.replays_per_batch
+        self.m = plan.micro_batch
+        self.cut_layer = -1 if plan.cut == -1 else workload.units[plan.cut].cut_layer
+        self.consumers = defaultdict(list)
+        for index, producers in enumerate(workload.inputs):
+            for producer in producers:
+                self.consumers[producer].append(index)
+        self.tensor = {}
+        for index, layer in enumerate(workload.layers):
+            source = workload.inputs[index][0]
+            shares = layer.in_place and source >= 0 and len(self.consumers[source]) == 1
+            self.tensor[index] = self.tensor[source] if shares else index
+        self.unit_of = {unit.layer: unit for unit in workload.units}
+        self.affine_unit = {}
+        for unit in workload.units:
+            for follower in unit.followers:
+                if workload.layers[follower].saves == "norm":
+                    self.affine_unit[follower] = unit
+        self.memory = Memory()
+        self.macs = defaultdict(int)
+        self._run()
+        self.peak_bytes = self.memory.peak
+
+    # -- what learns -------------------------------------------------------------------------
+
+    def folded(self) -> bool:
+        return self.plan.bn_mode == "folded"
+
+    def kept(self, unit) -> int:
+        return floor(self.ratio[unit.index] * unit.in_channels + 1e-9)
+
+    def trained_weights(self, unit) -> int:
+        return unit.weight_params * self.kept(unit) // unit.in_channels
+
+    def trained_affine(self, unit) -> int:
+        if not self.bias[unit.index]:
+            return 0
+        return unit.bias_params if self.folded() or not unit.norm_channels else 2 * unit.norm_channels
+
+    def own_learns(self, layer: int) -> bool:
+        if layer in self.unit_of:
+            unit = self.unit_of[layer]
+            own_bias = self.trained_affine(unit) > 0 and (self.folded() or not unit.norm_channels)
+            return self.kept(unit) > 0 or own_bias
+        if layer in self.affine_unit and not self.folded():
+            return self.trained_affine(self.affine_unit[layer]) > 0
+        return False
+
+    def error_needed(self, layer: int) -> bool:
+        if layer <= self.cut_layer:
+            return False
+        return self.own_learns(layer) or any(self.error_needed(p) for p in self.net.inputs[layer])
+
+    def error_passes(self, layer: int) -> bool:
+        return any(self.error_needed(producer) for producer in self.net.inputs[layer])
+
+    # -- the step ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self.gradients = sum(self.trained_weights(u) + self.trained_affine(u) for u in self._learning_units())
+        inside = self.plan.cut >= 0 and (self.plan.new_samples != "cache_latent" or (
+            self.plan.replay == "raw" and self.plan.replays_per_batch > 0))  # fmt: skip
+        self._frozen(inside)
+        self.memory.live.clear()
+        if self.m < self.batch:
+            self.memory.alloc("accumulators", self.gradients * self.acc)
+        self._forward()
+        self._backward()
+        self.memory.look()
+
+    def _learning_units(self):
+        return [unit for unit in self.net.units if unit.layer > self.cut_layer]
+
+    def latent_elements(self) -> int:
+        if self.cut_layer == -1:
+            return int(np.prod(self.net.input_shape))
+        return int(np.prod(self.net.shapes[self.cut_layer]))
+
+    def _frozen(self, inside: bool) -> None:
+        memory = self.memory
+        width = self.plan.frozen_bits // 8
+        memory.alloc("frame", int(np.prod(self.net.input_shape)))
+        if inside:
+            memory.alloc("waiting", (self.m - 1) * self.latent_elements() * self.a)
+            if self.m < self.batch:
+                memory.alloc("accumulators", self.gradients * self.acc)
+        memory.look()
+        for layer in range(self.cut_layer + 1):
+            if self.tensor[layer] == layer:
+                memory.alloc(layer, int(np.prod(self.net.shapes[layer])) * width)
+            memory.look()
+            for producer in set(self.net.inputs[layer]):
+                done = all(c <= layer for c in self.consumers[producer])
+                if producer == -1 and done:
+                    memory.free("frame")
+                elif producer >= 0 and done and self.tensor[producer] != self.tensor[layer]:
+                    memory.free(self.tensor[producer])
+        memory.look()
+
+    def latent_bits(self) -> int:
+        if self.cut_layer == -1:
+            return 8
+        if self.plan.replay == "raw" and self.plan.new_samples != "cache_latent":
+            return 8 * self.a
+        return self.plan.replay_bits
+
+    def _forward(self) -> None:
+        memory, m = self.memory, self.m
+        self.holds = defaultdict(set)
+        pending = {}
+        latent = ("latent",)
+        memory.alloc(latent, m * self.latent_elements() * self.a)
+        stays = self.plan.first_input == "stored" and self.latent_bits() < 8 * self.a
+        inputs = {
+            p for p in range(-1, self.cut_layer + 1) if any(c > self.cut_layer for c in self.consumers[p])
+        }
+        readers = [c for p in inputs for c in set(self.consumers[p]) if c > self.cut_layer]
+        pending[latent] = len(readers)
+        for reader in readers:
+            self._hold(reader, latent, self.latent_elements(), stays)
+        if stays:
+            self.stored = {}
+            for r in readers:
+                if r in self.unit_of and self.kept(self.unit_of[r]):
+                    pixels = self.latent_elements() // self.unit_of[r].in_channels
+                    self.stored[r] = m * ceil(self.kept(self.unit_of[r]) * pixels * self.latent_bits() / 8)
+            for reader, size in self.stored.items():
+                memory.alloc(("stored", reader), size)
+        else:
+            self.stored = {}
+        memory.look()
+        for layer in range(self.cut_layer + 1, len(self.net.layers)):
+            self._forward_layer(layer, latent, inputs, pending)
+        memory.alloc(
+            ("error", self.tensor[len(self.net.layers) - 1]),
+            m * self._size(len(self.net.layers) - 1) * self.g,
+        )
+        memory.look()
+        last = self.tensor[len(self.net.layers) - 1]
+        if not self.holds[last]:
+            memory.free(last)
+
+    def _size(self, layer: int) -> int:
+        return int(np.prod(self.net.shapes[layer]))
+
+    def _hold(self, reader: int, tensor: object, elements: int, stays: bool) -> None:
+        """Note that ``reader`` needs the tensor whole for its weight gradient, or will take a slice."""
+        if reader in self.unit_of and not stays:
+            unit = self.unit_of[reader]
+            if self.kept(unit) == unit.in_channels:
+                self.holds[tensor].add(reader)
+
+    def _forward_layer(self, layer: int, latent: object, inputs: set[int], pending: dict) -> None:
+        memory, m, net = self.memory, self.m, self.net
+        size = self._size(layer)
+        root = self.tensor[layer]
+        sources = []
+        for producer in set(net.inputs[layer]):
+            sources.append(latent if producer in inputs else self.tensor[producer])
+        fresh = root == layer or root <= self.cut_layer
+        if root == layer:
+            memory.alloc(layer, m * size * self.a)
+            tail = max(i for i in self.tensor if self.tensor[i] == layer)
+            readers = set(self.consumers[tail])
+            pending[layer] = len(readers) if readers else 1
+            for reader in sorted(readers):
+                self._hold(reader, layer, size, False)
+        self._save(layer, size)
+        if layer in self.unit_of:
+            self._slice(layer, sources[0], latent)
+        memory.look()
+        for source in sources:
+            if source != root or (fresh and source == latent):
+                pending[source] -= 1
+                if pending[source] == 0 and not self.holds[source]:
+                    memory.free(source)
+
+    def _slice(self, layer: int, source: object, latent: object) -> None:
+        unit = self.unit_of[layer]
+        self.macs["fwd"] += unit.macs * self.batch
+        kept = self.kept(unit)
+        stays = source == latent and layer in self.stored
+        if 0 < kept < unit.in_channels and not stays:
+            pixels = unit.input_elements // unit.in_channels
+            self.memory.alloc(("slice", layer), self.m * kept * pixels * self.a)
+
+    def _save(self, layer: int, size: int) -> None:
+        memory, m, kind = self.memory, self.m, self.net.layers[layer].saves
+        passes = self.error_passes(layer)
+        if kind == "mask" and passes:
+            memory.alloc(("saved", layer), ceil(m * size / 8))
+        if kind == "input" and passes:
+            memory.alloc(("saved", layer), m * size * self.a)
+        if kind == "index" and passes:
+            memory.alloc(("saved", layer), m * size)
+        if kind == "norm" and not self.folded():
+            channels = self.net.shapes[layer][0]
+            affine = self.own_learns(layer)
+            extra = {"frozen_stats": 0, "batch_stats": 8 * channels, "group": 8 * min(32, channels) * m}
+            if affine or (passes and self.plan.bn_mode != "frozen_stats"):
+                memory.alloc(("saved", layer), m * size * self.a + extra[self.plan.bn_mode])
+
+    def _backward(self) -> None:
+        late = self.plan.update != "accumulate"
+        for layer in reversed(range(self.cut_layer + 1, len(self.net.layers))):
+            if not late:
+                self._weight_gradient(layer, at_once=False)
+            self._input_gradient(layer)
+            if late:
+                self._weight_gradient(layer, at_once=True)
+            if self.tensor[layer] == layer:
+                self.memory.free(("error", layer))
+
+    def _weight_gradient(self, layer: int, at_once: bool) -> None:
+        memory = self.memory
+        if layer in self.unit_of:
+            unit = self.unit_of[layer]
+            parameters = self.trained_weights(unit) + self.trained_affine(unit)
+            if layer in self.stored:
+                pixels = unit.input_elements // unit.in_channels
+                memory.alloc(("widened", layer), self.m * self.kept(unit) * pixels * self.a)
+            if self.m == self.batch and parameters and self.plan.update != "in_place":
+                memory.alloc(("gradient", layer), parameters * self.acc)
+            self.macs["bwd_weight"] += unit.macs * self.kept(unit) // unit.in_channels * self.batch
+            memory.look()
+            for name in ("widened", "stored", "slice"):
+                memory.free((name, layer))
+            if at_once:
+                memory.free(("gradient", layer))
+            for tensor, holders in self.holds.items():
+                if layer in holders:
+                    holders.remove(layer)
+                    if not holders:
+                        memory.free(tensor)
+
+    def _input_gradient(self, layer: int) -> None:
+        memory, net = self.memory, self.net
+        if self.error_passes(layer):
+            if layer in self.unit_of:
+                self.macs["bwd_input"] += self.unit_of[layer].macs * self.batch
+            if net.layers[layer].element_operation == "add":
+                memory.free(("error", layer))
+            for producer in set(net.inputs[layer]):
+                if self.error_needed(producer) and self.tensor[producer] != self.tensor[layer]:
+                    name = ("error", self.tensor[producer])
+                    if name not in memory.live:
+                        memory.alloc(name, self.m * self._size(producer) * self.g)
+        memory.look()
+        memory.free(("saved", layer))
+
+
+def naive_replay_bytes(n: int, elements: int, bits: int, classes: int) -> int:
+    """Replay samples, labels and one scale, counted one sample at a time."""
+    total = 4 if n else 0
+    for _ in range(n):
+        total += ceil(elements * bits / 8) + (1 if classes <= 256 else 2)
+    return total
+
+
+def naive_replaced(n: int, new: int, horizon: int) -> float:
+    """Mean over events of min(N / i, new), event by event."""
+    return sum(min(n / event, new) for event in range(1, horizon + 1)) / horizon
+
+
+class NaiveEvent:
+    """Seconds of one event on a board whose cores work directly on its RAM, layer by layer.
+
+    Only for plans with latent or no replay and cached latents. Untrained parameters of the learning stage
+    are read from flash, wait states included, once per micro-batch.
+    """
+
+    def __init__(self, context, plan, ratio, bias, point: int) -> None:
+        self.board, self.net, self.plan = context.board, context.workload, plan
+        self.hz = self.board.operating_points[point].clock_hz.value
+        self.dtype, self.frozen = plan.learning_dtype, {8: "int8", 32: "fp32"}[plan.frozen_bits]
+        self.walk = NaiveStep(self.net, plan, ratio, bias)
+        self.calls = ceil(self.walk.batch / plan.micro_batch)
+        image = sum(self._frozen(index) for index in range(self.walk.cut_layer + 1))
+        count = len(self.net.layers)
+        minibatch = sum(self._learning(index) for index in range(self.walk.cut_layer + 1, count))
+        minibatch += self._inputs_and_loss()
+        used = plan.images_per_event // plan.new_per_batch * plan.new_per_batch
+        self.seconds = {
+            "frozen stage": used * image / self.hz,
+            "learning": used // plan.new_per_batch * plan.epochs * minibatch / self.hz,
+            "sample storage": used * self._store() / self.hz,
+        }
+
+    def element(self, operation, pass_, dtype):
+        return self.board.element_cost(operation, pass_, dtype).cycles_per_element.value
+
+    def overhead(self, dtype):
+        return self.board.overhead(self.board.library_for(dtype)).cycles_per_call.value
+
+    def touched(self, index):
+        pools = "pool" in self.net.layers[index].element_operation
+        return self.net.in_elements[index] if pools else self.net.out_elements[index]
+
+    def _frozen(self, index):
+        unit, operation = self.walk.unit_of.get(index), self.net.layers[index].element_operation
+        if unit is not None:
+            rate = self.board.rate(unit.operator, "fwd", self.frozen)
+            cycles = unit.macs / rate.mac_per_cycle.value + self.overhead(self.frozen)
+            if rate.weights_in != "flash":
+                held = unit.weight_params * self.plan.frozen_bits // 8 + 4 * unit.bias_params
+                cycles += held * self.board.level("flash").read_s_per_byte(self.hz) * self.hz
+            return cycles
+        if operation in (None, "batch_norm"):
+            return 0.0
+        return self.touched(index) * self.element(operation, "fwd", self.frozen)
+
+    def _learning(self, index):
+        walk, operation = self.walk, self.net.layers[index].element_operation
+        if index in walk.unit_of:
+            return self._unit(index, walk.unit_of[index])
+        if operation in (None, "softmax_loss") or (operation == "batch_norm" and walk.folded()):
+            return 0.0
+        cycles = walk.batch * self.touched(index) * self.element(operation, "fwd", self.dtype)
+        if walk.error_passes(index):
+            cycles += walk.batch * self.touched(index) * self.element(operation, "bwd_input", self.dtype)
+        return cycles
+
+    def _unit(self, index, unit):
+        walk, plan = self.walk, self.plan
+        weights, affine = walk.trained_weights(unit), walk.trained_affine(unit)
+        all_affine = unit.bias_params if walk.folded() or not unit.norm_channels else 2 * unit.norm_channels
+        still = 2 * unit.norm_channels if plan.bn_mode in ("frozen_stats", "batch_stats") else 0
+        untrained = (unit.weight_params - weights) * walk.w
+        fixed = (all_affine - affine + still) * walk.b
+        shares = {"fwd": 1.0, "bwd_input": float(walk.error_passes(index))}
+        shares["bwd_weight"] = walk.kept(unit) / unit.in_channels
+        cycles = 0.0
+        for pass_, part in shares.items():
+            if part:
+                rate = self.board.rate(unit.operator, pass_, self.dtype)
+                cycles += (
+                    walk.batch * part * unit.macs / rate.mac_per_cycle.value
+                    + self.calls * self.overhead(self.dtype)
+                )
+                read = {"fwd": untrained + fixed, "bwd_input": untrained, "bwd_weight": 0}[pass_]
+                flash = self.board.level("flash")
+                assert rate.weights_in != "flash"
+                cycles += self.calls * read * flash.read_s_per_byte(self.hz) * self.hz
+        words = {"sgd": "update_sgd", "momentum": "update_momentum", "adam": "update_adam"}[plan.optimiser]
+        return cycles + (weights + affine) * self.element(words, "update", self.dtype)
+
+    def _inputs_and_loss(self):
+        walk, bits = self.walk, self.walk.latent_bits()
+        cycles = (
+            walk.batch * self.net.units[-1].out_channels * self.element("softmax_loss", "fwd", self.dtype)
+        )
+        if bits < 8 * walk.a:
+            twice = 2 if self.plan.first_input == "stored" else 1
+            unpack = 0 if bits in (8, 16, 32) else self.element("unpack", "fwd", self.dtype)
+            widen = self.element("dequantise", "fwd", self.dtype) + unpack
+            cycles += walk.batch * walk.latent_elements() * twice * widen
+        return cycles
+
+    def _store(self):
+        bits = self.walk.latent_bits()
+        if self.plan.cut < 0 or bits == self.plan.frozen_bits:
+            return 0.0
+        pack = 0 if bits in (8, 16, 32) else self.element("unpack", "fwd", self.frozen)
+        return self.walk.latent_elements() * (self.element("quantise", "fwd", self.frozen) + pack)
