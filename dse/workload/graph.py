@@ -1,0 +1,183 @@
+"""A network: its layers in order, who reads whom, its units, and where it may be cut.
+
+Users count units: conv and linear layers, from 0 in topological order. Batch norm, activation, add, pooling
+and flatten belong to the unit that they follow. LR layer l is the tensor behind unit l with its batch norm
+and activation; for the last unit it is the vector that enters it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dse.errors import IllegalPlan, Problem
+from dse.workload.base import Layer, Shape, elements
+
+NETWORK_INPUT = -1
+"""Stands for the network input wherever a layer or a cut is meant."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A conv or linear layer with what follows it; counts are for one sample."""
+
+    index: int
+    name: str
+    layer: int  # position in Workload.layers
+    followers: tuple[int, ...]
+    operator: str
+    macs: int  # of one pass
+    weight_params: int
+    bias_params: int  # its own, or what folding its batch norm leaves
+    norm_channels: int  # 0: no batch norm
+    in_channels: int
+    out_channels: int
+    input_elements: int
+    output_elements: int  # of the conv or linear itself
+    kernel: tuple[int, ...]
+    cut_layer: int  # layer whose output is LR layer ``index``; -1: the network input
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A network that can be trained: layers in topological order, checked when it was built."""
+
+    name: str
+    title: str
+    source: str
+    input_shape: Shape
+    classes: int
+    layers: tuple[Layer, ...]
+    units: tuple[Unit, ...]
+    shapes: tuple[Shape, ...]  # output of each layer
+    inputs: tuple[tuple[int, ...], ...]  # producers of each layer; -1: the network input
+    legal_cuts: tuple[int, ...]  # unit indices; -1 is legal besides
+
+    def __hash__(self) -> int:
+        """Hash of the structure; computed once, because plans look workloads up in caches."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.name, self.content_hash))
+
+    # --- per layer [L] ---
+
+    @cached_property
+    def out_elements(self) -> NDArray[np.int64]:
+        """Elements of each layer's output, (L,)."""
+        return _frozen([elements(shape) for shape in self.shapes])
+
+    @cached_property
+    def in_elements(self) -> NDArray[np.int64]:
+        """Elements of each layer's first input, (L,)."""
+        return _frozen([elements(self.shape_of(producers[0])) for producers in self.inputs])
+
+    @cached_property
+    def unit_of_layer(self) -> NDArray[np.int64]:
+        """Unit that each layer belongs to, (L,); -1 before the first unit."""
+        owner = np.full(len(self.layers), -1, dtype=np.int64)
+        for unit in self.units:
+            owner[[unit.layer, *unit.followers]] = unit.index
+        owner.flags.writeable = False
+        return owner
+
+    def shape_of(self, layer: int) -> Shape:
+        """Shape of a layer's output; of the network input for -1."""
+        return self.input_shape if layer == NETWORK_INPUT else self.shapes[layer]
+
+    # --- cuts ---
+
+    def cut_layer(self, cut: int) -> int:
+        """Layer whose output is LR layer ``cut``; -1 for the network input."""
+        return NETWORK_INPUT if cut == NETWORK_INPUT else self.units[self._unit(cut)].cut_layer
+
+    def cut_shape(self, cut: int) -> Shape:
+        """Shape of LR layer ``cut`` (-1: the network input)."""
+        return self.shape_of(self.cut_layer(cut))
+
+    def cut_elements(self, cut: int) -> int:
+        """Elements of LR layer ``cut`` (-1: the network input)."""
+        return elements(self.cut_shape(cut))
+
+    def crossing(self, cut: int) -> tuple[int, ...]:
+        """Layers (-1: the network input) whose tensors are made at or before the cut and read after it."""
+        edge = self.cut_layer(cut)
+        made = self._last_reader[: edge + 2]
+        return tuple(int(place) - 1 for place in np.flatnonzero(made > edge))
+
+    @cached_property
+    def _last_reader(self) -> NDArray[np.int64]:
+        """Last layer that reads each tensor, (1 + L,), the network input first; -1 where nobody does."""
+        last = [-1] * (1 + len(self.layers))
+        for reader, producers in enumerate(self.inputs):
+            for producer in producers:
+                last[producer + 1] = reader
+        return _frozen(last)
+
+    def require_cut(self, cut: int) -> None:
+        """Raise IllegalPlan, naming the legal cuts, unless ``cut`` is one of them or -1."""
+        if cut == NETWORK_INPUT or cut in self.legal_cuts:
+            return
+        legal = f"legal cuts of {self.name}: input (-1), {', '.join(map(str, self.legal_cuts))}"
+        raise IllegalPlan(Problem("plan", "cut", self.refusal(cut), legal))
+
+    def refusal(self, cut: int) -> str:
+        """Say why ``cut`` is refused."""
+        if not 0 <= cut < len(self.units):
+            return f"no unit {cut}, the units are 0 to {len(self.units) - 1}"
+        crossing = self.crossing(cut)
+        if len(crossing) == 1:
+            return f"unit {cut} ({self.units[cut].name}) is not offered as a cut"
+        names = ", ".join("input" if layer < 0 else self.layers[layer].name for layer in crossing)
+        return f"{len(crossing)} tensors cross at unit {cut} ({self.units[cut].name}): {names}"
+
+    def _unit(self, cut: int) -> int:
+        if not 0 <= cut < len(self.units):
+            raise IllegalPlan(Problem("plan", "cut", self.refusal(cut), ""))
+        return cut
+
+    # --- totals ---
+
+    @property
+    def total_macs(self) -> int:
+        """MACs of one forward pass of one sample."""
+        return sum(unit.macs for unit in self.units)
+
+    @property
+    def total_weights(self) -> int:
+        """Weights of all units, without biases and batch norms."""
+        return sum(unit.weight_params for unit in self.units)
+
+    # --- identity ---
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Sha256 of what is computed and where it may be cut; names, title and source do not enter."""
+        structure = {
+            "input": self.input_shape,
+            "classes": self.classes,
+            "layers": [
+                [layer.kind, producers, _geometry(layer)]
+                for layer, producers in zip(self.layers, self.inputs, strict=True)
+            ],
+            "legal_cuts": self.legal_cuts,
+        }
+        return hashlib.sha256(json.dumps(structure, sort_keys=True).encode()).hexdigest()
+
+
+def _geometry(layer: Layer) -> Mapping[str, object]:
+    own = [field.name for field in fields(layer) if field.name not in ("name", "inputs")]
+    return {name: getattr(layer, name) for name in own}
+
+
+def _frozen(values: list[int]) -> NDArray[np.int64]:
+    array = np.array(values, dtype=np.int64)
+    array.flags.writeable = False
+    return array

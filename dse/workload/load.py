@@ -1,0 +1,209 @@
+"""Networks by name or path, with their variants: ``mobilenet-v1@width=0.5,resolution=96,classes=10``."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+from dse.errors import Problem, UnknownName, UserError, allowed_names
+from dse.workload import fields as read
+from dse.workload.build import build_workload
+from dse.workload.document import BASE_KEYS, KEYS, Document
+from dse.workload.entries import LayerReader
+from dse.workload.graph import Workload
+
+MOST_BYTES: Final = 2**20
+WIDEST: Final = 16.0
+_VARIANT: Final = re.compile(r"^(?P<name>.+)@(?P<changes>\w+=.*)$", re.DOTALL)
+_CHANGES: Final = ("width", "resolution", "classes")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What differs from the network as its file has it."""
+
+    width: float = 1.0
+    resolution: int | None = None
+    classes: int | None = None
+
+    def over(self, base: Variant) -> Variant:
+        """Apply this variant on top of ``base``: widths multiply, the rest replaces."""
+        return Variant(
+            self.width * base.width, self.resolution or base.resolution, self.classes or base.classes
+        )
+
+
+def list_networks() -> tuple[str, ...]:
+    """Names of the networks that come with the program."""
+    zoo = files("dse.workload") / "zoo"
+    return tuple(sorted(item.name[:-5] for item in zoo.iterdir() if item.name.endswith(".toml")))
+
+
+def load_network(
+    name_or_path: str | Path,
+    *,
+    width: float | None = None,
+    resolution: int | None = None,
+    classes: int | None = None,
+) -> Workload:
+    """Load a network by name or from a file, optionally as a variant.
+
+    Parameters
+    ----------
+    name_or_path: a name of ``list_networks()`` or the path of a TOML file; ``@width=...,resolution=...`` may
+        follow and says the same as the arguments.
+    width: factor on all channels, each rounded to a multiple of 8 and at least 8; classes are not scaled.
+    resolution: height and width of a square input image [pixels].
+    classes: outputs of a network that classifies.
+
+    Raises UnknownName for a name that nothing answers to, UserError with every problem of a file.
+
+    """
+    name, changes = _split(str(name_or_path))
+    given = {"width": width, "resolution": resolution, "classes": classes}
+    changes += [(key, value) for key, value in given.items() if value is not None]
+    variant = _variant(str(name_or_path), changes)
+    document = _document(name)
+    if "base" not in document.table:
+        return _workload(document, variant)
+    return _based(document, variant)
+
+
+def _split(text: str) -> tuple[str, list[tuple[str, object]]]:
+    """Split ``name@key=value,...`` into the name and the values."""
+    match = _VARIANT.match(text)
+    if match is None:
+        return text, []
+    pairs = (item.partition("=") for item in match["changes"].split(","))
+    return match["name"], [(key.strip(), _number(value.strip())) for key, _, value in pairs]
+
+
+def _number(text: str) -> object:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _variant(file: str, changes: Sequence[tuple[str, object]]) -> Variant:
+    """Check the values of a variant; all problems at once."""
+    problems: list[Problem] = []
+    readers: dict[str, Callable[[object], Any]] = {
+        "width": partial(read.factor, most=WIDEST),
+        "resolution": read.count,
+        "classes": read.count,
+    }
+    values: dict[str, Any] = {}
+    for key, value in changes:
+        if key not in readers:
+            problems.append(Problem(file, key, "unknown change", allowed_names(key, _CHANGES)))
+        elif key in values:
+            problems.append(Problem(file, key, "given twice", "say it once"))
+        else:
+            values[key] = None
+            try:
+                values[key] = readers[key](value)
+            except read.Misfit as misfit:
+                problems.append(Problem(file, key, misfit.found, misfit.allowed))
+    if problems:
+        raise UserError(problems)
+    return Variant(**values)
+
+
+# --- files ---
+
+
+def _document(name: str) -> Document:
+    """Read and parse a file of the zoo or of the user."""
+    if name in list_networks():
+        data, file = (files("dse.workload") / "zoo" / f"{name}.toml").read_bytes(), f"{name}.toml"
+    elif name.endswith(".toml") or "/" in name or "\\" in name:
+        data, file = _file_bytes(Path(name)), name
+    else:
+        raise UnknownName("network", name, list_networks())
+    try:
+        return Document(file, tomllib.loads(data.decode("utf-8")))
+    except ValueError as error:  # syntax, encoding, numbers of thousands of digits
+        raise UserError(Problem(file, "", f"no valid TOML: {error}", "")) from None
+    except RecursionError:
+        raise UserError(Problem(file, "", "no valid TOML: nested too deeply", "")) from None
+
+
+def _file_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a path that no system takes
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(Problem(str(path), "", f"cannot be read: {reason}", "")) from None
+    if len(data) > MOST_BYTES:
+        raise UserError(Problem(str(path), "", "larger than 1 MiB", "a network file is smaller"))
+    return data
+
+
+def _based(document: Document, variant: Variant) -> Workload:
+    """Load a network that is described as a variant of another."""
+    table = document.table
+    document.check_keys(table, BASE_KEYS)
+    title, source, name = document.label("title"), document.label("source"), document.label("name")
+    base = document.attempt("base", lambda: read.word(table["base"], list_networks(), "network"))
+    own = Variant()
+    try:
+        own = _variant(document.file, [(key, table[key]) for key in _CHANGES if key in table])
+    except UserError as error:
+        document.problems += error.problems
+    parent = _document(base) if base else None
+    if parent is not None and "base" in parent.table:
+        rule = f"name what it is made of, {parent.table['base']}"
+        document.fault("base", f"{base} is a variant itself", rule)
+    if parent is None or document.problems:
+        raise UserError(document.problems)
+    cuts = {"legal_cuts": table["legal_cuts"]} if "legal_cuts" in table else {}
+    labels = {"name": name, "title": title, "source": source}
+    merged = Document(document.file, {**parent.table, **labels, **cuts})
+    return _workload(merged, variant, own)
+
+
+def _workload(document: Document, variant: Variant, own: Variant | None = None) -> Workload:
+    """Build the network of ``document`` (its file says it is a variant ``own``), changed by ``variant``."""
+    document.check_keys(document.table, KEYS)
+    asked = variant.over(own or Variant())
+    labels = {key: document.label(key) for key in ("name", "title", "source")}
+    word, outputs = document.outputs()
+    shape = document.input_shape(asked.resolution)
+    if asked.classes is not None and outputs is not None:
+        if word == "outputs":
+            document.fault("classes", f"{asked.classes}", "this network does not classify")
+        outputs = asked.classes
+    cuts = document.legal_cuts()
+    assembly = LayerReader(document, word, outputs, asked.width).assembly(shape)
+    workload = build_workload(assembly, **labels, outputs=outputs, legal_cuts=cuts)
+    return _named(workload, document, variant, own)
+
+
+def _named(workload: Workload, document: Document, variant: Variant, own: Variant | None) -> Workload:
+    """Write into the name what differs from the file; what does not differ leaves the name alone."""
+    own = own or Variant()
+    as_filed = {
+        "width": 1.0,
+        "resolution": own.resolution or document.table["input"].get("height"),
+        "classes": own.classes or document.table.get("classes"),
+    }
+    changed = {
+        key: value
+        for key in _CHANGES
+        if (value := getattr(variant, key)) is not None and value != as_filed[key]
+    }
+    if not changed:
+        return workload
+    suffix = ",".join(f"{key}={value:.10g}" for key, value in changed.items())
+    title = f"{workload.title}; here {suffix.replace(',', ', ')}"
+    return replace(workload, name=f"{workload.name}@{suffix}", title=title)
