@@ -16,7 +16,7 @@ DAYS_PER_YEAR: Final = 365.25
 
 
 def active_power(context: Context) -> FloatArray:
-    """Power at work by operating point [W], (C, 2): inference and training, with standby of attached parts."""
+    """Power at work by operating point [W], (C, 2): inference, training; attached parts on standby."""
     rows = []
     for point in context.board.operating_points:
         standby = sum(
@@ -29,13 +29,14 @@ def active_power(context: Context) -> FloatArray:
 
 
 def byte_energy(context: Context) -> FloatArray:
-    """Joules per byte outside the domains of an operating point: (C, K, 2) for read and written."""
-    table = np.zeros((len(context.board.operating_points), len(context.board.levels), 2))
-    for c, point in enumerate(context.board.operating_points):
-        for k, level in enumerate(context.board.levels):
-            if level.domain not in point.domains:
-                table[c, k] = level.read_j_per_byte.value, level.write_j_per_byte.value
-    return table
+    """Joules per byte beyond the power of the operating point: (K, 2) for read and written.
+
+    A level outside the powered domains always has a figure; inside, a profile writes ``included`` unless a
+    source gives what the access draws on top.
+    """
+    return np.array(
+        [(level.read_j_per_byte.value, level.write_j_per_byte.value) for level in context.board.levels]
+    )
 
 
 @dataclass(frozen=True)

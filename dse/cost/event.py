@@ -35,7 +35,12 @@ CAUSES: Final = ("capture", "frozen stage", "learning", "sample storage", "repla
 
 @dataclass(frozen=True)
 class Costs:
-    """What designs cost; every array has the broadcast shape of steps and event choices."""
+    """What designs cost; every array broadcasts to the shape of steps and event choices.
+
+    Bytes, seconds, joules and watts as the names say. ``replay_programmed_bytes`` is the mean per event
+    over the duty's horizon, ``first_fill_bytes`` what filling the empty buffer writes once.
+    ``short_bytes`` is what is missing at ``short_level``, the level where most is missing.
+    """
 
     ram_peak_bytes: FloatArray
     nvm_bytes: FloatArray
@@ -67,6 +72,8 @@ class Costs:
     wear_years: FloatArray
     wear_years_levelled: FloatArray
     replays_replaced: FloatArray
+    replay_programmed_bytes: FloatArray
+    first_fill_bytes: FloatArray
     minibatches: IntArray
 
 
@@ -215,9 +222,9 @@ def _joules(
     drawn = counts.minibatches * step.replays_per_batch * step.replay_sample_bytes
     stored = counts.used * step.cached * step.new_sample_bytes
     storage = (
-        stored * energy[point, bulk.new_level, WRITE]
-        + stored * counts.epochs * energy[point, bulk.new_level, READ]
-        + drawn * energy[point, bulk.replay_level, READ]
+        stored * energy[bulk.new_level, WRITE]
+        + stored * counts.epochs * energy[bulk.new_level, READ]
+        + drawn * energy[bulk.replay_level, READ]
     )
     return {
         "capture": counts.captured * context.duty.capture_j + 0.0 * seconds["capture"],
@@ -226,9 +233,9 @@ def _joules(
         "learning": seconds["learning"] * power + counts.minibatches * pick(step.minibatch_j),
         "sample storage": seconds["sample storage"] * power + storage * moved,
         "replay writes": seconds["replay writes"] * power
-        + programmed * energy[point, bulk.replay_level, WRITE] * moved,
+        + programmed * energy[bulk.replay_level, WRITE] * moved,
         "persistence": seconds["persistence"] * power
-        + every * step.persist_programmed * energy[point, step.persist_level, WRITE] * moved,
+        + every * step.persist_programmed * energy[step.persist_level, WRITE] * moved,
     }
 
 
@@ -279,7 +286,8 @@ def _costs(
         utilisation=np.broadcast_to(utilisation, shape),
         lifetime_s=np.broadcast_to(lifetime(context, work, sleep_w, utilisation), shape),
         wear_years=np.broadcast_to(own, shape), wear_years_levelled=np.broadcast_to(levelled, shape),
-        replays_replaced=counts.replaced, minibatches=counts.minibatches,
+        replays_replaced=counts.replaced, replay_programmed_bytes=programmed,
+        first_fill_bytes=sizes["replay"], minibatches=counts.minibatches,
     )  # fmt: skip
 
 

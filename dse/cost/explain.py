@@ -137,7 +137,7 @@ def _frozen_rows(
     seconds = frozen.unit_seconds[0, point]
     each = float(costs.frozen_image_s[0])
     passes = float(costs.seconds["frozen stage"][0]) / each if each else 0.0
-    power, outside = float(table.frozen_power_w[0, point]), byte_energy(context)[point]
+    power, outside = float(table.frozen_power_w[0, point]), byte_energy(context)
     for u, unit in enumerate(context.workload.units):
         moved = {k: traffic[0, u, 0] for k, traffic in frozen.moved.items()}
         if seconds[u] or any(part.any() for part in moved.values()):
@@ -155,7 +155,7 @@ def _learning_rows(
 ) -> Iterator[Row]:
     count = float(costs.minibatches[0])
     power = float(active_power(context)[point, 1])
-    outside = byte_energy(context)[point]
+    outside = byte_energy(context)
     units = context.workload.units
     for u in range(len(units) + 1):
         name, operator = (units[u].name, units[u].operator) if u < len(units) else ("latents and loss", "")

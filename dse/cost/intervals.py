@@ -33,12 +33,23 @@ RESULTS: Final = (
 class Influence:
     """What one number does to each result when it goes from its low to its high.
 
-    ``change`` holds, per result, (result at high - result at low) / result, shape (P,).
+    One figure of a profile can stand at several ``paths`` (a rate for several operators); they move
+    together. ``change`` holds, per result, (result at high - result at low) / result, shape (P,).
     """
 
-    path: str
+    paths: tuple[str, ...]
     quantity: Quantity
     change: Mapping[str, FloatArray]
+
+    @property
+    def path(self) -> str:
+        """The first of the paths, with the number of others."""
+        return self.paths[0] + (f" (and {len(self.paths) - 1} more)" if len(self.paths) > 1 else "")
+
+    def values(self, end: str) -> dict[str, float]:
+        """Return path -> value at the ``low`` or ``high`` end."""
+        value = self.quantity.low_value if end == "low" else self.quantity.high_value
+        return dict.fromkeys(self.paths, value)
 
     def weight(self, results: tuple[str, ...]) -> float:
         """Return the largest mean relative change over ``results``."""
@@ -60,13 +71,15 @@ class Intervals:
         return tuple(influence for influence in ranked[:count] if influence.weight(known) > 0)
 
 
-def uncertain_numbers(context: Context) -> tuple[tuple[str, Quantity], ...]:
-    """Return the numbers of the board that carry a low or a high."""
-    return tuple(
-        (path, quantity)
-        for path, quantity in context.board.numbers()
-        if quantity.low_value < quantity.value or quantity.high_value > quantity.value
-    )
+def uncertain_numbers(context: Context) -> tuple[tuple[tuple[str, ...], Quantity], ...]:
+    """Return the numbers of the board that carry a low or a high, with every path where each stands."""
+    groups: dict[tuple[Any, ...], list[tuple[str, Quantity]]] = {}
+    for path, quantity in context.board.numbers():
+        if quantity.low_value < quantity.value or quantity.high_value > quantity.value:
+            field = path.rsplit(".", 1)[-1]
+            section = path.split("[", 1)[0].split(".", 1)[0]
+            groups.setdefault((section, field, quantity), []).append((path, quantity))
+    return tuple((tuple(path for path, _ in group), group[0][1]) for group in groups.values())
 
 
 def price_intervals(context: Context, plans: PlanBatch, **event: Any) -> Intervals:
@@ -81,11 +94,12 @@ def price_intervals(context: Context, plans: PlanBatch, **event: Any) -> Interva
 
     nominal = priced({})
     influences = []
-    for path, quantity in uncertain_numbers(context):
-        low, high = priced({path: quantity.low_value}), priced({path: quantity.high_value})
+    for paths, quantity in uncertain_numbers(context):
+        influence = Influence(paths, quantity, {})
+        low, high = priced(influence.values("low")), priced(influence.values("high"))
         change = {name: _relative(low, high, nominal, name) for name in RESULTS}
         if any(np.any(values) for values in change.values()):
-            influences.append(Influence(path, quantity, change))
+            influences.append(replace(influence, change=change))
     ends = {name: _ends(priced, influences, nominal, name) for name in RESULTS}
     influences.sort(key=lambda influence: -influence.weight(RESULTS))
     return Intervals(
@@ -112,10 +126,9 @@ def _ends(
         return base, base
     corners = []
     for upwards in (False, True):
-        values = {}
+        values: dict[str, float] = {}
         for influence in moving:
             rises = bool(np.sum(influence.change[name]) >= 0)
-            quantity = influence.quantity
-            values[influence.path] = quantity.high_value if rises == upwards else quantity.low_value
+            values |= influence.values("high" if rises == upwards else "low")
         corners.append(np.asarray(getattr(priced(values), name), dtype=float))
     return np.fmin(np.fmin(*corners), base), np.fmax(np.fmax(*corners), base)

@@ -162,9 +162,9 @@ def _step_costs(context: Context, plans: PlanBatch, step: TrainingStep) -> StepC
     level = placement.level[Role.PERSISTENT_COPY]
     return StepCosts(
         minibatch_s=time.seconds.sum(axis=(2, 3)),
-        minibatch_j=_outside_j(time.bytes_read, time.bytes_written, outside),
+        minibatch_j=_outside_j(time.bytes_read, time.bytes_written, outside) + 0.0 * clocks,
         frozen_s=frozen.seconds,
-        frozen_j=_outside_j(frozen.bytes_read, frozen.bytes_written, outside),
+        frozen_j=_outside_j(frozen.bytes_read, frozen.bytes_written, outside) + 0.0 * clocks,
         frozen_power_w=_frozen_power(context, step),
         inference_s=inference_s,
         inference_j=inference_j,
@@ -191,7 +191,7 @@ def _step_costs(context: Context, plans: PlanBatch, step: TrainingStep) -> StepC
 
 
 def _outside_j(read: FloatArray, written: FloatArray, outside: FloatArray) -> FloatArray:
-    return np.asarray(read @ outside[..., READ].T + written @ outside[..., WRITE].T)
+    return np.asarray(read @ outside[:, READ] + written @ outside[:, WRITE])[:, None]
 
 
 def _frozen_power(context: Context, step: TrainingStep) -> FloatArray:

@@ -16,7 +16,7 @@ from dse.cost.model import event_choices, price, step_costs
 from dse.hardware import load_board
 from dse.plan.decisions import PlanBatch, TrainingPlan
 from dse.workload import load_network
-from tests.oracles import NaiveEvent, naive_replay_bytes, naive_replaced
+from tests.oracles import NaiveEvent, naive_replaced, naive_replay_bytes
 from tests.plan.strategies import network, random_plans, resolve
 
 BOARDS = {name: load_board(name) for name in ("stm32l476rg", "stm32h743", "vega + hyperram-64", "gap9")}
@@ -66,8 +66,11 @@ def test_the_broadcast_grid_equals_rows(board):
     context = Context(workload, BOARDS[board], DUTY)
     plans = PlanBatch.from_plans(
         workload,
-        [TrainingPlan(cut=cut, micro_batch=m, n_replays=10, replays_per_batch=8, new_per_batch=4) for cut in (19, 23, 27)
-         for m in (1, 12)],
+        [
+            TrainingPlan(cut=cut, micro_batch=m, n_replays=10, replays_per_batch=8, new_per_batch=4)
+            for cut in (19, 23, 27)
+            for m in (1, 12)
+        ],
     )  # fmt: skip
     table = step_costs(context, plans)
     points = len(context.board.operating_points)

@@ -14,7 +14,10 @@ from dse.plan.decisions import PlanBatch, TrainingPlan, UpdatePolicy
 from dse.plan.techniques import illegal
 
 BRANCHES = str(Path(__file__).parent / "data" / "branches.toml")
-NAMES = ("mobilenet-v1@width=0.25,resolution=32", BRANCHES)
+NAMES = (
+    "mobilenet-v1@width=0.25,resolution=32", BRANCHES, "mcunet-5fps", "resnet8", "ds-cnn", "autoencoder",
+    "har-cnn-1d", "proxylessnas-w0.3",
+)  # fmt: skip
 
 
 @cache
