@@ -13,12 +13,13 @@ class Accounting:
     """Rules of counting. The default is the physically complete step.
 
     ``lowest_unit_bwd_input`` also charges an input gradient to the lowest learning unit;
-    ``replay_headers`` counts whole bytes per sample, labels and the scale; ``transfers`` prices the bytes
+    ``elements`` prices element operations, updates and call overheads beside the MACs; ``replay_headers`` counts whole bytes per sample, labels and the scale; ``transfers`` prices the bytes
     that move between levels.
     """
 
     name: str
     lowest_unit_bwd_input: bool = False
+    elements: bool = True
     replay_headers: bool = True
     transfers: bool = True
     note: str = ""
@@ -29,10 +30,11 @@ DEFAULT: Final = Accounting("default")
 QLR_CL: Final = Accounting(
     "qlr-cl",
     lowest_unit_bwd_input=True,
+    elements=False,
     replay_headers=False,
     transfers=False,
     note="arXiv 2110.10486: replay bytes are N x elements x bits / 8 alone, every learning unit computes an "
-    "input gradient, and no byte that leaves L1 is priced",
+    "input gradient, and neither element operations nor bytes that leave L1 are priced",
 )
 
 MCUNETV3_EXTRA: Final = Accounting(

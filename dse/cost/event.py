@@ -55,6 +55,7 @@ class Costs:
     replay_bytes: FloatArray
     new_sample_bytes: FloatArray
     label_bytes: FloatArray
+    cached_samples: IntArray
     event_s: FloatArray
     event_j: FloatArray
     seconds: dict[str, FloatArray]
@@ -279,6 +280,7 @@ def _costs(
         replay_bytes=sizes["replay_samples"],
         new_sample_bytes=sizes["new_samples"],
         label_bytes=sizes["labels"],
+        cached_samples=counts.cached,
         event_s=event_s, event_j=event_j, seconds=seconds, joules=joules,
         minibatch_s=pick(step.minibatch_s), frozen_image_s=pick(step.frozen_s),
         inference_s=inference_s, inference_j=inference_j,

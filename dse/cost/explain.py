@@ -15,7 +15,7 @@ from dse.cost.context import Context
 from dse.cost.energy import active_power, byte_energy
 from dse.cost.event import Costs
 from dse.cost.latency import FrozenTime, StepTime, frozen_time, step_time
-from dse.cost.memory import Placement
+from dse.cost.memory import KEPT_ORDER, Placement, label_bytes
 from dse.cost.model import StepCosts, describe, event_choices, price, step_costs
 from dse.errors import DseError
 from dse.plan.decisions import FloatArray, PlanBatch, TrainingPlan
@@ -73,7 +73,8 @@ class Explanation:
     operating_point: str
     costs: Costs
     rows: tuple[Row, ...]
-    roles: dict[Role, float]
+    roles: dict[Role, float]  # each role's own largest bytes, wherever it lies
+    peak_roles: dict[Role, float]  # bytes in RAM at the moment of its peak
     placement: dict[Role, str]
     peak_operation: str
     peak_buffers: tuple[PeakBuffer, ...]
@@ -85,6 +86,9 @@ class Explanation:
             parts = sum(getattr(row, name) for row in self.rows)
             if abs(parts - total) > tolerance * max(abs(total), 1e-30):
                 raise DseError(f"the breakdown of {name} sums to {parts}, the event to {total}")
+        held, peak = sum(self.peak_roles.values()), float(self.costs.ram_peak_bytes[0])
+        if abs(held - peak) > tolerance * peak:
+            raise DseError(f"the roles at the RAM peak sum to {held} B, the peak is {peak} B")
 
     def records(self) -> list[dict[str, Any]]:
         """Return the breakdown as plain records, one per row."""
@@ -122,6 +126,7 @@ def explain(context: Context, plan: TrainingPlan, operating_point: str | int = 0
     explanation = Explanation(
         context, plan, context.board.operating_points[point].name, costs, rows,
         roles=_roles(costs, placement),
+        peak_roles=_peak_roles(context, costs, placement),
         placement=_levels_of_roles(levels, costs, placement),
         peak_operation=step.schedule.clock.names(context.workload)[int(placement.peak_operation[0])],
         peak_buffers=_peak_buffers(step, placement, costs),
@@ -200,6 +205,22 @@ def _roles(costs: Costs, placement: Placement) -> dict[Role, float]:
     roles[Role.REPLAY_SAMPLES] = float(np.ravel(costs.replay_bytes)[0])
     roles[Role.LABELS] = float(np.ravel(costs.label_bytes)[0])
     return roles
+
+
+def _peak_roles(context: Context, costs: Costs, placement: Placement) -> dict[Role, float]:
+    """Bytes of each role in RAM at the moment of the RAM peak; they sum to it."""
+    volatile = [level.volatile for level in context.board.levels]
+    roles = {}
+    for role, size in placement.peak_role_bytes.items():
+        if role not in KEPT_ORDER or volatile[int(placement.level[role][0])]:
+            roles[role] = float(size[0])
+    label = label_bytes(context.workload.classes) if context.accounting.replay_headers else 0
+    new, held = float(np.ravel(costs.new_sample_bytes)[0]), float(np.ravel(costs.replay_bytes)[0])
+    labels = float(np.ravel(costs.label_bytes)[0])
+    in_ram = bool(np.ravel(costs.replays_in_ram)[0])
+    new_labels = float(np.ravel(costs.cached_samples)[0]) * label
+    roles |= {Role.NEW_SAMPLES: new, Role.LABELS: labels if in_ram else new_labels}
+    return roles | ({Role.REPLAY_SAMPLES: held} if in_ram else {})
 
 
 def _levels_of_roles(levels: list[str], costs: Costs, placement: Placement) -> dict[Role, str]:

@@ -145,15 +145,24 @@ def _step_cycles(context: Context, step: TrainingStep) -> FloatArray:
     for code in np.unique(step.learning.dtype):
         rows = np.flatnonzero(step.learning.dtype == code)
         _mac_cycles(context, step, DTYPES[code], rows, cycles)
+        if not context.accounting.elements:
+            continue
         _element_cycles(context, step, DTYPES[code], rows, cycles)
         _update_cycles(context, step, DTYPES[code], rows, cycles)
         _input_cycles(context, step, DTYPES[code], rows, cycles)
     return cycles
 
 
+def _overhead(context: Context, dtype: str) -> float:
+    """Cycles per kernel call."""
+    if not context.accounting.elements:
+        return 0.0
+    return context.board.overhead(context.library(dtype)).cycles_per_call.value
+
+
 def _mac_cycles(context: Context, step: TrainingStep, dtype: str, rows: IntArray, cycles: FloatArray) -> None:
     library = context.kernels.get(dtype)
-    overhead = context.board.overhead(context.library(dtype)).cycles_per_call.value
+    overhead = _overhead(context, dtype)
     for u, unit in enumerate(context.workload.units):
         for p, pass_ in enumerate(PASSES[:3]):
             macs = step.macs[rows, u, p]
@@ -251,7 +260,7 @@ def _frozen_cycles(
 ) -> tuple[FloatArray, FloatArray]:
     """Cycles per image and unit, and the weight bytes that the rates do not already contain."""
     workload, library = context.workload, context.kernels.get(dtype)
-    overhead = context.board.overhead(context.library(dtype)).cycles_per_call.value
+    overhead = _overhead(context, dtype)
     names = np.array([level.name for level in context.board.levels])
     at = names[placement.level[Role.FROZEN_WEIGHTS][rows]]
     cycles, weights = np.zeros((len(rows), len(workload.units))), np.zeros((len(rows), len(workload.units)))
@@ -263,6 +272,8 @@ def _frozen_cycles(
             weights[:, u] = (
                 runs * (unit.weight_params * width + 4 * unit.bias_params) * (at != rate.weights_in)
             )
+    if not context.accounting.elements:
+        return cycles, weights
     layers = step.frozen_layers[rows]
     per_layer = layer_cycles(context, dtype, "fwd", layers.any(axis=0), folded=True)
     owner = np.zeros((len(workload.layers), len(workload.units)))
@@ -274,6 +285,8 @@ def store_cycles(context: Context, step: TrainingStep) -> FloatArray:
     """Cycles per new sample to bring its latent to the stored width, (S,)."""
     bits, frozen = step.spec.latent_bits, 8 * step.spec.frozen_bytes
     result = np.zeros(len(step))
+    if not context.accounting.elements:
+        return result
     for width, dtype in ((8, "int8"), (32, "fp32")):
         rows = (frozen == width) & (bits != width) & (step.spec.cut_layer >= 0) & ~step.spec.frozen_in_batch
         if rows.any():
