@@ -12,9 +12,9 @@ from dse.errors import UnknownName
 class Accounting:
     """Rules of counting. The default is the physically complete step.
 
-    ``lowest_unit_bwd_input`` also charges an input gradient to the lowest learning unit;
-    ``elements`` prices element operations, updates and call overheads beside the MACs; ``replay_headers`` counts whole bytes per sample, labels and the scale; ``transfers`` prices the bytes
-    that move between levels.
+    ``lowest_unit_bwd_input`` also charges an input gradient to the lowest learning unit; ``elements`` prices
+    element operations, updates and call overheads beside the MACs; ``replay_headers`` counts whole bytes per
+    sample, labels and the scale; ``transfers`` prices the bytes that move between levels.
     """
 
     name: str

@@ -245,52 +245,55 @@ def _costs(
     programmed: FloatArray, tables: _Tables, pick: _Picker, choices: Mapping[str, IntArray],
     seconds: dict[str, FloatArray], joules: dict[str, FloatArray],
 ) -> Costs:  # fmt: skip
-    board, duty = context.board, context.duty
+    levels, capacity = context.board.levels, context.capacity_bytes
     event_s, event_j = np.asarray(sum(seconds.values())), np.asarray(sum(joules.values()))
-    volatile_replay = tables.volatile[bulk.replay_level]
-    need = step.kept_mask | np.where(volatile_replay & (sizes["replay"] > 0), 1 << bulk.replay_level, 0)
+    volatile = tables.volatile[bulk.replay_level]
+    need = step.kept_mask | np.where(volatile & (sizes["replay"] > 0), 1 << bulk.replay_level, 0)
     state = choices["sleep_state"] + 1
-    sleep_w, wake_s, wake_j = (
-        table[state, need] for table in (tables.sleep.power_w, tables.sleep.wake_s, tables.sleep.wake_j)
-    )
-    inference_s, inference_j = pick(step.inference_s), pick(step.inference_j)
-    busy = duty.events_per_day * (event_s + wake_s) + duty.inferences_per_day * (inference_s + wake_s)
-    work = usage_energy(event_j, inference_j, wake_j, context)
-    utilisation = busy / DAY_S
-    capacity = context.capacity_bytes
     short, short_level = _shortage(bulk.level_bytes, capacity)
     own, levelled = _wear(context, step, sizes, bulk, programmed)
-    ram = step.ram_peak_bytes + sizes["new"] + np.where(volatile_replay, sizes["replay"], 0.0)
-    nvm = sum(
-        (bulk.level_bytes[k] for k in context.nonvolatile_levels if k not in context.ram_levels),
-        np.zeros(ram.shape),
-    )
+    ram = step.ram_peak_bytes + sizes["new"] + np.where(volatile, sizes["replay"], 0.0)
     shape = np.broadcast_shapes(np.shape(event_s), np.shape(ram))
+    full = {
+        "ram_peak_bytes": ram,
+        "nvm_bytes": step.nvm_bytes + np.where(volatile, 0.0, sizes["replay"]),
+        "fits": (short == 0) & bulk.replay_legal & tables.sleep.allowed[state, need],
+        "short_bytes": short, "short_level": short_level,
+        "wear_years": own, "wear_years_levelled": levelled,
+    } | _life(context, step, tables, pick, state, need, event_s, event_j)  # fmt: skip
     return Costs(
-        ram_peak_bytes=np.broadcast_to(ram, shape),
-        nvm_bytes=np.broadcast_to(nvm, shape),
-        level_bytes={level.name: bulk.level_bytes[k] for k, level in enumerate(board.levels)},
+        **{name: np.broadcast_to(values, shape) for name, values in full.items()},
+        level_bytes={level.name: used for level, used in zip(levels, bulk.level_bytes, strict=True)},
         level_free_bytes={
-            level.name: capacity[k] - bulk.level_bytes[k] for k, level in enumerate(board.levels)
+            level.name: room - used
+            for level, room, used in zip(levels, capacity, bulk.level_bytes, strict=True)
         },
-        fits=np.broadcast_to((short == 0) & bulk.replay_legal & tables.sleep.allowed[state, need], shape),
-        short_bytes=np.broadcast_to(short, shape),
-        short_level=np.broadcast_to(short_level, shape),
-        replay_level=bulk.replay_level, new_sample_level=bulk.new_level, replays_in_ram=volatile_replay,
-        replay_bytes=sizes["replay_samples"],
-        new_sample_bytes=sizes["new_samples"],
-        label_bytes=sizes["labels"],
-        cached_samples=counts.cached,
+        replay_level=bulk.replay_level, new_sample_level=bulk.new_level, replays_in_ram=volatile,
+        replay_bytes=sizes["replay_samples"], new_sample_bytes=sizes["new_samples"],
+        label_bytes=sizes["labels"], cached_samples=counts.cached,
         event_s=event_s, event_j=event_j, seconds=seconds, joules=joules,
-        minibatch_s=pick(step.minibatch_s), frozen_image_s=pick(step.frozen_s),
-        inference_s=inference_s, inference_j=inference_j,
-        sleep_w=sleep_w, wake_s=wake_s, wake_j=wake_j, sleep_state=state - 1,
-        utilisation=np.broadcast_to(utilisation, shape),
-        lifetime_s=np.broadcast_to(lifetime(context, work, sleep_w, utilisation), shape),
-        wear_years=np.broadcast_to(own, shape), wear_years_levelled=np.broadcast_to(levelled, shape),
+        minibatch_s=pick(step.minibatch_s), frozen_image_s=pick(step.frozen_s), sleep_state=state - 1,
         replays_replaced=counts.replaced, replay_programmed_bytes=programmed,
         first_fill_bytes=sizes["replay"], minibatches=counts.minibatches,
     )  # fmt: skip
+
+
+def _life(
+    context: Context, step: StepCosts, tables: _Tables, pick: _Picker, state: IntArray, need: IntArray,
+    event_s: FloatArray, event_j: FloatArray,
+) -> dict[str, FloatArray]:  # fmt: skip
+    """Sleep, inference, utilisation and battery life under the context's duty cycle."""
+    duty, sleep = context.duty, tables.sleep
+    sleep_w, wake_s, wake_j = (table[state, need] for table in (sleep.power_w, sleep.wake_s, sleep.wake_j))
+    inference_s, inference_j = pick(step.inference_s), pick(step.inference_j)
+    busy = duty.events_per_day * (event_s + wake_s) + duty.inferences_per_day * (inference_s + wake_s)
+    work = usage_energy(event_j, inference_j, wake_j, context)
+    return {
+        "inference_s": inference_s, "inference_j": inference_j,
+        "sleep_w": sleep_w, "wake_s": wake_s, "wake_j": wake_j,
+        "utilisation": busy / DAY_S,
+        "lifetime_s": lifetime(context, work, sleep_w, busy / DAY_S),
+    }  # fmt: skip
 
 
 def _shortage(level_bytes: tuple[FloatArray, ...], capacity: FloatArray) -> tuple[FloatArray, IntArray]:

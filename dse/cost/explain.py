@@ -17,7 +17,7 @@ from dse.cost.event import Costs
 from dse.cost.latency import FrozenTime, StepTime, frozen_time, step_time
 from dse.cost.memory import KEPT_ORDER, Placement, label_bytes
 from dse.cost.model import StepCosts, describe, event_choices, price, step_costs
-from dse.errors import DseError
+from dse.errors import DseError, Unpriced
 from dse.plan.decisions import FloatArray, PlanBatch, TrainingPlan
 from dse.plan.step import READ, WRITE, TrainingStep
 from dse.plan.techniques import illegal
@@ -290,25 +290,33 @@ def cheapest_changes(
 
     Accuracy is not weighed: a later cut or fewer replays usually cost some.
     """
-    current = price(context, PlanBatch.from_plans(context.workload, [plan]), operating_point=operating_point)
+    candidates = list(_neighbours(context, plan))
+    if not candidates:
+        return ()
+    plans = PlanBatch.from_plans(context.workload, [plan, *(other for _, _, other in candidates)])
+    bad = np.zeros(len(plans), dtype=bool)
+    for mask in illegal(context.workload, plans).values():
+        bad |= mask
     found = []
-    for decision, value, other in _neighbours(context, plan):
-        batch = PlanBatch.from_plans(context.workload, [other])
-        if illegal(context.workload, batch):
-            continue
+    # A dtype may be unpriced on this board, so each is asked for on its own.
+    for code in np.unique(plans.learning_dtype):
+        rows = np.flatnonzero((plans.learning_dtype == code) & ~bad)
         try:
-            costs = price(context, batch, operating_point=operating_point)
-        except DseError:
-            continue  # the board has no price for it: no advice
-        if costs.ram_peak_bytes[0] < current.ram_peak_bytes[0]:
-            found.append(
-                Change(
-                    decision, getattr(plan, decision), value, float(costs.ram_peak_bytes[0]),
-                    float(costs.event_j[0]), float(costs.event_s[0]),
-                )
-            )  # fmt: skip
-    found.sort(key=lambda change: (change.event_j, change.ram_peak_bytes))
-    return tuple(found[:count])
+            costs = price(context, plans.rows(rows), operating_point=operating_point)
+        except Unpriced:
+            continue  # no price, no advice
+        found += [(int(row), costs, at) for at, row in enumerate(rows)]
+    own = next(costs.ram_peak_bytes[at] for row, costs, at in found if row == 0)
+    changes = [
+        Change(
+            candidates[row - 1][0], getattr(plan, candidates[row - 1][0]), candidates[row - 1][1],
+            float(costs.ram_peak_bytes[at]), float(costs.event_j[at]), float(costs.event_s[at]),
+        )
+        for row, costs, at in found
+        if row > 0 and costs.ram_peak_bytes[at] < own
+    ]  # fmt: skip
+    changes.sort(key=lambda change: (change.event_j, change.ram_peak_bytes))
+    return tuple(changes[:count])
 
 
 def unit_seconds(explanation: Explanation) -> tuple[list[str], dict[str, FloatArray]]:

@@ -16,7 +16,7 @@ from dse.cost.context import Context
 from dse.cost.energy import active_power, byte_energy, whole_blocks
 from dse.cost.event import Costs, event_costs
 from dse.cost.latency import FrozenTime, frozen_time, step_time, store_cycles
-from dse.cost.memory import Placement, label_bytes, place
+from dse.cost.memory import KEPT_ORDER, Placement, label_bytes, place
 from dse.errors import IllegalPlan, Problem, UnknownName
 from dse.plan.decisions import (
     NEW_SAMPLES,
@@ -65,6 +65,7 @@ class StepCosts:
     head_s: FloatArray  # (S, C)
     peak_bytes: FloatArray  # (S, K)
     ram_peak_bytes: FloatArray  # (S,)
+    nvm_bytes: FloatArray  # (S,) weights and copies in non-volatile levels
     kept_mask: IntArray  # (S,) bit k: level k must survive sleep for weights
     persist_bytes: FloatArray  # (S,) rewritten by one persistence
     persist_level: IntArray  # (S,)
@@ -172,6 +173,7 @@ def _step_costs(context: Context, plans: PlanBatch, step: TrainingStep) -> StepC
         head_s=_head_cycles(context, step)[:, None] / clocks,
         peak_bytes=placement.peak_bytes,
         ram_peak_bytes=placement.ram_peak_bytes,
+        nvm_bytes=_nonvolatile_bytes(context, placement),
         kept_mask=_kept_mask(context, placement, plans),
         persist_bytes=persist,
         persist_level=level,
@@ -216,6 +218,12 @@ def _sample_bytes(context: Context, step: TrainingStep, plans: PlanBatch) -> tup
     replay = np.where(plans.replay == REPLAYS.index("raw"), raw, latent)
     new = np.where(plans.new_samples == NEW_SAMPLES.index("cache_raw"), raw, latent)
     return replay, new
+
+
+def _nonvolatile_bytes(context: Context, placement: Placement) -> FloatArray:
+    """Bytes of weights and copies that lie in non-volatile levels, (S,)."""
+    lasting = np.array([not level.volatile for level in context.board.levels])
+    return np.asarray(sum(placement.role_bytes[role] * lasting[placement.level[role]] for role in KEPT_ORDER))
 
 
 def _kept_mask(context: Context, placement: Placement, plans: PlanBatch) -> IntArray:

@@ -16,7 +16,8 @@ from dse.cost.model import event_choices, price, step_costs
 from dse.hardware import load_board
 from dse.plan.decisions import PlanBatch, TrainingPlan
 from dse.workload import load_network
-from tests.oracles import NaiveEvent, naive_replaced, naive_replay_bytes
+from tests.cost.naive_event import NaiveEvent
+from tests.oracles import naive_replaced, naive_replay_bytes
 from tests.plan.strategies import network, random_plans, resolve
 
 BOARDS = {name: load_board(name) for name in ("stm32l476rg", "stm32h743", "vega + hyperram-64", "gap9")}

@@ -202,3 +202,15 @@ def test_illegal_plans_say_why(changes, reason):
 def test_an_unpriced_dtype_is_an_error_that_names_the_nearest():
     with pytest.raises(Unpriced, match="int8"):
         priced(TrainingPlan(cut=27, learning_dtype="int8"))
+
+
+def test_fram_replays_count_as_non_volatile_bytes_once():
+    """FRAM serves as RAM and survives power loss: what is kept there is NVM, what is worked on is RAM."""
+    board = load_board("stm32h743 + fram")
+    workload = network(NAMES[0])
+    plan = TrainingPlan(cut=27, n_replays=200, replay_level="FRAM")
+    kept = priced(plan, workload, board)
+    flash = priced(replace(plan, replay_level="flash"), workload, board)
+    assert kept.nvm_bytes[0] == flash.nvm_bytes[0]
+    assert kept.ram_peak_bytes[0] == flash.ram_peak_bytes[0]
+    assert not kept.replays_in_ram[0]
