@@ -196,7 +196,8 @@ def _gradient_tensor(schedule: Schedule, spec: StepSpec, learning: Learning, ten
     end = clock.backward(tensor.root, 0 if hands_on else 2)
     size = spec.micro * tensor.elements * spec.grad_bytes * learning.error_needed[tensor.last]
     name = f"error of {workload.layers[tensor.root].name}"
-    reads = (clock.backward(tensor.root, 0), clock.backward(tensor.root, 1))
+    steps = (0, 1, 2) if learning.unit_at(tensor.root) is not None else (0,) if hands_on else (1,)
+    reads = tuple(clock.backward(tensor.root, step) for step in steps)
     reason = "error until its producer's backward pass"
     schedule.add(Role.TRANSIENT_ACTIVATIONS, name, reason, start, end, size, reads)
 

@@ -144,9 +144,22 @@ def _traffic(
         moved = buffer.size * scale
         traffic[buffer.role][:, *places[buffer.start], WRITE] += moved
         for op in buffer.reads:
-            traffic[buffer.role][:, *places[op], READ] += moved
+            traffic[buffer.role][:, *places[op], READ] += moved * _executes(schedule, spec, learning, op)
     _parameter_traffic(traffic, schedule.workload, spec, learning, active, np.ceil(scale))
     return traffic
+
+
+def _executes(schedule: Schedule, spec: StepSpec, learning: Learning, op: int) -> BoolArray:
+    """Return where the operation ``op`` of the learning stage is executed at all, (P,)."""
+    clock = schedule.clock
+    if not clock.backward(clock.layers - 1, 0) <= op < clock.update:
+        return np.ones(len(spec), dtype=bool)
+    back, step = divmod(op - clock.backward(clock.layers - 1, 0), 3)
+    layer = clock.layers - 1 - back
+    unit = learning.unit_at(layer)
+    if step == 1 or unit is None:
+        return np.asarray(learning.error_passes[layer])
+    return np.asarray((learning.parameters[:, unit] > 0) & (spec.update_late == (step == 2)))
 
 
 def _places(schedule: Schedule) -> dict[int, tuple[int, int]]:

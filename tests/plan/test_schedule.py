@@ -82,3 +82,12 @@ def test_every_buffer_has_a_lifespan_and_a_reason():
         assert buffer.reason
         assert all(buffer.start <= op <= buffer.end for op in buffer.reads), buffer
         assert np.all(buffer.size >= 0)
+
+
+def test_traffic_counts_only_operations_that_are_executed():
+    """The lowest learning unit computes no input gradient: nothing is read for one."""
+    step = step_of(cut=1, micro_batch=2, update="immediate", replay_bits=8)
+    assert step.traffic[Role.TRANSIENT_ACTIVATIONS][0, :, 1].sum() == 0
+    # Weight gradient: two errors of 8 B, two widened inputs of 12 B.
+    assert step.traffic[Role.TRANSIENT_ACTIVATIONS][0, 1, 2, 0] == 2 * 8 + 2 * 12
+    assert step.traffic[Role.SAVED_ACTIVATIONS][0, 1, 2, 0] == 2 * 3
