@@ -25,7 +25,7 @@ check: $(VENV)/.ready-dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.ready-test
-	$(BIN)/python -m tests.bench $(ARGS)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 # Run every notebook in place, so that what it shows is what this version computes.
 notebooks: $(VENV)/.ready-test

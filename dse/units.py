@@ -6,6 +6,7 @@ Files keep the unit of the datasheet in the key (``clock_mhz``); inside the prog
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Final
 
 SUFFIXES: Final[dict[str, tuple[str, float]]] = {
@@ -67,7 +68,7 @@ def human(value: float, unit: str) -> str:
     >>> human(0.0622, "W")
     '62.2 mW'
     """
-    if value == 0 or value != value or abs(value) == float("inf"):
+    if value == 0 or not isfinite(value):
         return f"{value:g} {unit}"
     for factor, prefix in _PREFIXES:
         if abs(value) >= factor:

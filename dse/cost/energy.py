@@ -51,6 +51,7 @@ class Sleep:
     wake_s: FloatArray
     wake_j: FloatArray
     allowed: BoolArray
+    chosen: IntArray  # code of the state
 
 
 def sleep_table(context: Context) -> Sleep:
@@ -75,9 +76,10 @@ def sleep_table(context: Context) -> Sleep:
                 power[row, need] = state.power_w.value + sum(own[k] for k in asked - covered)
         wake_s[row], wake_j[row] = state.wake_s.value, state.wake_j.value
     best = np.argmin(power[1:], axis=0) + 1
-    for table in (power, wake_s, wake_j):
+    chosen = np.repeat(np.arange(-1, len(states))[:, None], sets, axis=1)
+    for table in (power, wake_s, wake_j, chosen):
         table[0] = table[best, np.arange(sets)]
-    return Sleep(power, wake_s, wake_j, np.isfinite(power))
+    return Sleep(power, wake_s, wake_j, np.isfinite(power), chosen)
 
 
 def usage_energy(

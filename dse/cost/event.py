@@ -272,7 +272,8 @@ def _costs(
         replay_bytes=sizes["replay_samples"], new_sample_bytes=sizes["new_samples"],
         label_bytes=sizes["labels"], cached_samples=counts.cached,
         event_s=event_s, event_j=event_j, seconds=seconds, joules=joules,
-        minibatch_s=pick(step.minibatch_s), frozen_image_s=pick(step.frozen_s), sleep_state=state - 1,
+        minibatch_s=pick(step.minibatch_s), frozen_image_s=pick(step.frozen_s),
+        sleep_state=tables.sleep.chosen[state, need],
         replays_replaced=counts.replaced, replay_programmed_bytes=programmed,
         first_fill_bytes=sizes["replay"], minibatches=counts.minibatches,
     )  # fmt: skip

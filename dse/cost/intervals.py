@@ -74,7 +74,10 @@ class Intervals:
 def uncertain_numbers(context: Context) -> tuple[tuple[tuple[str, ...], Quantity], ...]:
     """Return the numbers of the board that carry a low or a high, with every path where each stands."""
     groups: dict[tuple[Any, ...], list[tuple[str, Quantity]]] = {}
+    used = set((context.board.kernels | dict(context.kernels)).values())
     for path, quantity in context.board.numbers():
+        if "[" in path and path.split("[", 1)[1].split(",", 1)[0] not in used:
+            continue  # a kernel library that is not in use
         if quantity.low_value < quantity.value or quantity.high_value > quantity.value:
             field = path.rsplit(".", 1)[-1]
             section = path.split("[", 1)[0].split(".", 1)[0]

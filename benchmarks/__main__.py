@@ -1,0 +1,38 @@
+"""Run all benchmarks, or those named on the command line, each in a process of its own.
+
+``python -m benchmarks [exact|study|startup ...]`` prints one table; exit code 1: a target is missed.
+"""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+from benchmarks import bench_exact, bench_startup, bench_study
+from benchmarks.figures import table
+
+BENCHES = {
+    "exact": (bench_exact.small, bench_exact.large),
+    "study": (bench_study.measure,),
+    "startup": (bench_startup.measure,),
+}
+
+
+def main(names: list[str]) -> int:
+    """Run the benches ``names`` (all where empty), print the table and return the exit code."""
+    unknown = set(names) - BENCHES.keys()
+    if unknown:
+        sys.stderr.write(f"unknown: {', '.join(sorted(unknown))}; allowed: {', '.join(BENCHES)}\n")
+        return 2
+    figures = []
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        for name in names or BENCHES:
+            for bench in BENCHES[name]:
+                figures += pool.submit(bench).result()
+    sys.stdout.write(table(figures) + "\n")
+    return 0 if all(figure.met for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

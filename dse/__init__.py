@@ -1,0 +1,76 @@
+"""Design-space exploration for on-device continual learning.
+
+Names are loaded when they are first used: ``import dse`` alone imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dse.api import (
+        Duty,
+        Estimate,
+        Explanation,
+        SearchResult,
+        Space,
+        Sweep,
+        TrainingPlan,
+        UpdatePolicy,
+        draw,
+        estimate,
+        explain,
+        explore,
+        list_boards,
+        list_explorations,
+        list_networks,
+        list_parts,
+        load_board,
+        load_network,
+        load_space,
+        sweep,
+        write_run,
+    )
+
+    __version__: str
+
+__all__ = [
+    "Duty",
+    "Estimate",
+    "Explanation",
+    "SearchResult",
+    "Space",
+    "Sweep",
+    "TrainingPlan",
+    "UpdatePolicy",
+    "__version__",
+    "draw",
+    "estimate",
+    "explain",
+    "explore",
+    "list_boards",
+    "list_explorations",
+    "list_networks",
+    "list_parts",
+    "load_board",
+    "load_network",
+    "load_space",
+    "sweep",
+    "write_run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("tinyml-dse")
+    if name in __all__:
+        from dse import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'dse' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

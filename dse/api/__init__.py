@@ -1,0 +1,191 @@
+"""What Python users import, through ``dse`` itself: load, estimate, explain, explore, sweep, draw.
+
+Every result has ``.to_frame()``. Networks and boards are given by name, by path, or loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from dse.accuracy import SOURCES, AccuracyEstimate, accuracy_source
+from dse.api.explorations import Sweep, draw, explore, list_explorations, load_space, sweep, write_run
+from dse.api.plans import Decided, decide, decisions_of, plan_file
+from dse.cost import explain as breakdown
+from dse.cost.accounting import PRESETS, preset
+from dse.cost.context import Context, Duty
+from dse.cost.explain import Explanation
+from dse.cost.intervals import price_intervals
+from dse.cost.memory import mcunetv3_extra_bytes
+from dse.cost.model import describe, price
+from dse.errors import Problem, UserError
+from dse.hardware import HardwareProfile, list_boards, list_parts, load_board
+from dse.plan.decisions import PlanBatch, TrainingPlan, UpdatePolicy
+from dse.report.estimate import Estimate
+from dse.search import SearchResult, Space
+from dse.workload import Workload, list_networks, load_network
+
+Loaded = TypeVar("Loaded")
+
+
+def context_of(
+    network: str | Path | Workload,
+    board: str | Path | HardwareProfile,
+    *,
+    duty: Duty | None = None,
+    preset: str = "default",
+    kernels: Mapping[str, str] | None = None,
+) -> Context:
+    """Return what a plan is priced against.
+
+    Parameters
+    ----------
+    network: a name of ``list_networks()``, the path of a TOML file, or a loaded network.
+    board: a name of ``list_boards()`` with parts behind plus signs, a path, or a loaded board.
+    duty: events and inferences per day and the cost of capturing; one event per day by default.
+    preset: rules of counting, a name of ``dse.cost.accounting.PRESETS``.
+    kernels: kernel library by dtype, where not the board's default.
+
+    Raises UnknownName and UserError, the latter with every problem of a file.
+
+    """
+    problems: list[Problem] = []
+
+    def loaded(load: Callable[[Any], Loaded], name: Any) -> Loaded | None:
+        try:
+            return load(name)
+        except UserError as error:
+            problems.extend(error.problems)
+            return None
+
+    workload = network if isinstance(network, Workload) else loaded(load_network, network)
+    profile = board if isinstance(board, HardwareProfile) else loaded(load_board, board)
+    accounting = loaded(_preset, preset)
+    if workload is None or profile is None or accounting is None:
+        raise UserError(problems)
+    return Context(workload, profile, duty or Duty(), accounting, dict(kernels or {}))
+
+
+_preset = preset  # the parameter of the same name hides it
+
+
+def decided(
+    context: Context, plan: TrainingPlan | str | Path | None, decisions: Mapping[str, Any]
+) -> Decided:
+    """Return the plan of ``plan`` (one that is loaded, or a file) with ``decisions`` on top."""
+    if isinstance(plan, TrainingPlan):
+        given, file = decisions_of(plan), "plan"
+    elif plan is None:
+        given, file = {}, "plan"
+    else:
+        given, file = plan_file(plan), str(plan)
+    return decide(context.workload, context.board, {**given, **decisions}, file=file)
+
+
+def estimate(
+    network: str | Path | Workload,
+    board: str | Path | HardwareProfile,
+    plan: TrainingPlan | str | Path | None = None,
+    *,
+    duty: Duty | None = None,
+    preset: str = "default",
+    accuracy: str = next(iter(SOURCES)),
+    intervals: bool = True,
+    **decisions: Any,
+) -> Estimate:
+    """Price one plan.
+
+    Parameters
+    ----------
+    network, board, duty, preset: as in ``context_of``.
+    plan: a ``TrainingPlan`` or the path of a plan file; without one only the last unit learns.
+    accuracy: name of a source of accuracy, or "none".
+    intervals: carry low and high of uncertain numbers to the results (takes seconds).
+    decisions: single decisions over those of ``plan``, in the words of a space file:
+        ``cut=19, replay_bits=7, batch=(21, 107), micro_batch="batch", operating_point="375MHz"``.
+
+    Raises UserError with every problem, IllegalPlan, Unpriced where the board lacks a figure.
+
+    """
+    context = context_of(network, board, duty=duty, preset=preset)
+    chosen = decided(context, plan, decisions)
+    plans = PlanBatch.from_plans(context.workload, [chosen.plan])
+    event = {"operating_point": chosen.operating_point, "sleep_state": chosen.sleep_state}
+    costs = price(context, plans, **event)
+    return Estimate(
+        context=context,
+        plan=chosen.plan,
+        operating_point=context.board.operating_points[chosen.operating_point].name,
+        costs=costs,
+        accuracy=None if accuracy == "none" else predicted(context.workload, plans, accuracy),
+        accuracy_source=accuracy,
+        intervals=price_intervals(context, plans, **event) if intervals else None,
+        extra_bytes=extra_memory(context, plans),
+    )
+
+
+def extra_memory(context: Context, plans: PlanBatch) -> float | None:
+    """Return the memory by which arXiv 2206.15472 would name the plan [B], under its preset only."""
+    if context.accounting.name != "mcunetv3-extra":
+        return None
+    return float(mcunetv3_extra_bytes(describe(context, plans)[0])[0])
+
+
+def predicted(workload: Workload, plans: PlanBatch, source: str) -> AccuracyEstimate:
+    """Return what a source of accuracy says about ``plans``: arrays (P,)."""
+    model = accuracy_source(source)
+    choices: dict[str, Any] = {
+        name: np.asarray(plans.policy_names) if name == "policy" else plans.column(name)
+        for name in model.depends_on
+    }
+    return model.predict(workload, choices)
+
+
+def explain(
+    network: str | Path | Workload,
+    board: str | Path | HardwareProfile,
+    plan: TrainingPlan | str | Path | None = None,
+    *,
+    duty: Duty | None = None,
+    preset: str = "default",
+    **decisions: Any,
+) -> Explanation:
+    """Take one plan apart: seconds, joules and bytes per unit and pass, and the buffers of its peak.
+
+    Arguments and errors are those of ``estimate``.
+    """
+    context = context_of(network, board, duty=duty, preset=preset)
+    chosen = decided(context, plan, decisions)
+    return breakdown.explain(context, chosen.plan, chosen.operating_point)
+
+
+__all__ = [
+    "PRESETS",
+    "Context",
+    "Duty",
+    "Estimate",
+    "Explanation",
+    "SearchResult",
+    "Space",
+    "Sweep",
+    "TrainingPlan",
+    "UpdatePolicy",
+    "context_of",
+    "draw",
+    "estimate",
+    "explain",
+    "explore",
+    "list_boards",
+    "list_explorations",
+    "list_networks",
+    "list_parts",
+    "load_board",
+    "load_network",
+    "load_space",
+    "predicted",
+    "sweep",
+    "write_run",
+]

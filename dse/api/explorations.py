@@ -1,0 +1,217 @@
+"""Many plans: explore a space, price all of it into a table, draw what was found, write the run folder."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+from dse.cost.explain import Explanation
+from dse.errors import Problem, UserError
+from dse.report.designs import DesignWriter, arrow_table, design_chunks, design_schema
+from dse.report.document import DESIGNS, Progress, Stopwatch, folder_name
+from dse.report.document import write_run as write_folder
+from dse.report.files import atomic_path, require_new_folder, require_writable_file
+from dse.search import SearchResult, Space, method_for
+from dse.search import explore as search
+from dse.search import load_space as read_space
+
+DEFAULT: Final = ("vega", "small-boards", "small-boards-extended", "small-networks")
+"""Explorations that answer the first question of a newcomer, one after the other."""
+
+ENDINGS: Final = (".csv", ".parquet")
+
+
+def list_explorations() -> tuple[str, ...]:
+    """Return the names of the explorations that come with the program."""
+    folder = files("dse") / "explorations"
+    return tuple(sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml")))
+
+
+def load_space(name_or_path: str | Path | Mapping[str, Any]) -> Space:
+    """Return a space: one that comes with the program, a TOML file, or tables like those of a file.
+
+    Raises UserError with every problem at once.
+    """
+    if isinstance(name_or_path, Mapping):
+        return Space.from_dict(name_or_path)
+    name = str(name_or_path)
+    if name in list_explorations():
+        text = (files("dse") / "explorations" / f"{name}.toml").read_text(encoding="utf-8")
+        return Space.from_dict(tomllib.loads(text), file=f"{name}.toml")
+    if not name.endswith(".toml") and not Path(name).exists():
+        known = ", ".join(list_explorations())
+        raise UserError(Problem(name, "", "no such file or exploration", f"a TOML file, or one of: {known}"))
+    return read_space(name)
+
+
+def explore(
+    space: Space | str | Path | Mapping[str, Any],
+    *,
+    method: str = "",
+    seed: int | None = None,
+    trials: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SearchResult:
+    """Search a space for the designs that no other design beats.
+
+    Parameters
+    ----------
+    space: one that was loaded, a name of ``list_explorations()``, the path of a TOML file, or its tables.
+    method: ``auto``, ``exact``, ``nsga2``, ``tpe`` or ``random``; as the space says where empty.
+    seed, trials: of a sampled search; as the space says where None.
+    progress: called with (done, in all) as the search goes on.
+
+    Raises UserError with every problem. Where nothing fits, the result says so: see
+    ``SearchResult.require_front``.
+
+    """
+    return search(with_settings(space, seed, trials), method=method, progress=progress)
+
+
+def with_settings(
+    space: Space | str | Path | Mapping[str, Any], seed: int | None, trials: int | None
+) -> Space:
+    """Return the space with another seed or number of trials where they are given."""
+    loaded = space if isinstance(space, Space) else load_space(space)
+    given = {name: value for name, value in (("seed", seed), ("trials", trials)) if value is not None}
+    limits = {"seed": 0, "trials": 1}
+    problems = [
+        Problem("option", name, f"{value}", f"an integer of at least {limits[name]}")
+        for name, value in given.items()
+        if value < limits[name]
+    ]
+    if problems:
+        raise UserError(problems)
+    settings = loaded.search
+    if seed is not None:
+        settings = replace(settings, seed=seed)
+    if trials is not None:
+        settings = replace(settings, trials=trials)
+    return replace(loaded, search=settings)
+
+
+def run_folder(space: Space, out: str | Path, *, method: str = "", designs: str = "feasible") -> Path:
+    """Return the folder of a run under ``out``; raises UserError where it cannot be written."""
+    if designs not in DESIGNS:
+        raise UserError(Problem("option", "designs", repr(designs), f"one of {', '.join(DESIGNS)}"))
+    settings = space.search
+    name = folder_name(space, method_for(space, method), settings.seed, settings.trials, designs)
+    return require_new_folder(Path(out) / name)
+
+
+def write_run(
+    found: SearchResult,
+    out: str | Path = "runs",
+    *,
+    designs: str = "feasible",
+    progress: Progress | None = None,
+    watch: Stopwatch | None = None,
+) -> Path:
+    """Write front, designs, figures and report of a search into a folder of its own under ``out``.
+
+    Returns the folder, which appears complete or not at all. ``designs`` is "feasible", "all" or "none".
+    """
+    folder = run_folder(found.space, out, method=found.method, designs=designs)
+    return write_folder(found, folder, designs=designs, progress=progress, watch=watch)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Every design of a space with its prices: in memory, or in the file ``path``."""
+
+    count: int
+    path: Path | None
+    table: Any
+
+    def to_frame(self) -> Any:
+        """Return the designs as a pandas DataFrame."""
+        import pandas as pd
+
+        if self.table is not None:
+            return self.table.to_pandas()
+        assert self.path is not None
+        return pd.read_csv(self.path) if self.path.suffix == ".csv" else pd.read_parquet(self.path)
+
+
+def sweep(
+    space: Space | str | Path | Mapping[str, Any],
+    out: str | Path | None = None,
+    *,
+    feasible_only: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Sweep:
+    """Price every design of a space; the column ``status`` says which are feasible, and why others are not.
+
+    Parameters
+    ----------
+    space: as in ``explore``.
+    out: a .csv or .parquet file, written as the designs stream by; without it they are kept in memory.
+    feasible_only: leave out what a budget rejects.
+    progress: called with (done, in all).
+
+    Raises UserError with every problem, and where ``out`` cannot be written.
+
+    """
+    loaded = space if isinstance(space, Space) else load_space(space)
+    if out is None:
+        return _kept(loaded, feasible_only, progress)
+    path = Path(out)
+    if path.suffix not in ENDINGS:
+        raise UserError(Problem(str(path), "", f"ending {path.suffix!r}", f"one of {', '.join(ENDINGS)}"))
+    require_writable_file(path)
+    with atomic_path(path) as partial:
+        writer = DesignWriter(loaded, partial)
+        try:
+            for chunk in _chunks(loaded, feasible_only, progress):
+                writer.add(chunk)
+        finally:
+            writer.close()
+    return Sweep(writer.count, path, None)
+
+
+def _kept(space: Space, feasible_only: bool, progress: Callable[[int, int], None] | None) -> Sweep:
+    import pyarrow as pa
+
+    schema = design_schema(space)
+    tables = [arrow_table(chunk, schema) for chunk in _chunks(space, feasible_only, progress)]
+    table = pa.concat_tables(tables) if tables else schema.empty_table()
+    return Sweep(len(table), None, table.unify_dictionaries())
+
+
+def _chunks(space: Space, feasible_only: bool, progress: Callable[[int, int], None] | None) -> Any:
+    for board in range(len(space.boards)):
+        for chunk in design_chunks(space, board, everything=not feasible_only):
+            yield chunk
+            if progress is not None:
+                progress(chunk.last, space.size)
+
+
+def draw(what: Explanation | SearchResult, board: str = "") -> Any:
+    """Return a matplotlib figure of one plan taken apart, or of the front on ``board`` (else the first)."""
+    import numpy as np
+
+    from dse.report.figures import explanation_figure, front_figure
+    from dse.report.front_info import front_info
+    from dse.report.summary import completeness
+
+    if isinstance(what, Explanation):
+        return explanation_figure(what)
+    labels = [result.board for result in what.boards]
+    number = labels.index(board) if board else 0
+    result = what.boards[number]
+    others = np.zeros((0, len(what.space.objectives)))
+    if what.complete:
+        others = thinned(what, number)
+    return front_figure(front_info(result, others, f"{what.space.name}: {result.board}", completeness(what)))
+
+
+def thinned(found: SearchResult, board: int) -> Any:
+    """Return the objectives of some feasible designs of a board, evenly by index."""
+    from dse.report.designs import sampled_values
+
+    chunks = ((board, chunk) for chunk in design_chunks(found.space, board, everything=False))
+    return sampled_values({board: found.boards[board].counts.feasible}, chunks)[board]

@@ -1,0 +1,134 @@
+"""One plan from words: the decisions of a space file with a single value each, on one network and board."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from dse.cost.model import illegal
+from dse.errors import IllegalPlan, Problem, UserError
+from dse.hardware import HardwareProfile
+from dse.plan.decisions import CODES, PlanBatch, TrainingPlan
+from dse.search.choices import AUTO, DECISIONS, WHOLE_BATCH, codes_of, read_choices
+from dse.search.reader import Reader
+from dse.workload import Workload
+
+LARGEST_FILE: Final = 1 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A plan with the two decisions that belong to the board: operating point and sleep state (-1: auto)."""
+
+    plan: TrainingPlan
+    operating_point: int
+    sleep_state: int
+
+
+def decisions_of(plan: TrainingPlan) -> dict[str, Any]:
+    """Return the decisions of ``plan`` under the names that space and plan files use."""
+    values = {name: getattr(plan, name) for name in DECISIONS if hasattr(plan, name)}
+    return values | {"batch": (plan.new_per_batch, plan.replays_per_batch)}
+
+
+def plan_file(path: str | Path) -> dict[str, Any]:
+    """Read the decisions of a plan file: TOML, one value per decision. Raises UserError."""
+    try:
+        data = Path(path).read_bytes()
+        if len(data) > LARGEST_FILE:
+            raise UserError(Problem(str(path), "", f"{len(data)} bytes", f"at most {LARGEST_FILE}"))
+        return tomllib.loads(data.decode("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise UserError(
+            Problem(str(path), "", f"cannot be read: {reason}", "a TOML file with a plan")
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(Problem(str(path), "", f"not TOML: {error}", "see toml.io")) from None
+
+
+def decide(
+    workload: Workload, board: HardwareProfile, given: Mapping[str, Any], *, file: str = "plan"
+) -> Decided:
+    """Read one plan from ``given``: decision -> one value, in the words of a space file.
+
+    What is left out takes the default of ``TrainingPlan``; without a cut only the last unit learns;
+    without an operating point the first of the board is taken. Raises UserError with every problem,
+    IllegalPlan where the decisions exclude each other.
+    """
+    reader = Reader(file)
+    reader.known_keys(given, DECISIONS)
+    single = {
+        name: value for name, value in given.items() if name in DECISIONS and _single(reader, name, value)
+    }
+    defaults = {"cut": "last", "operating_point": board.operating_points[0].name}
+    found = read_choices(reader, defaults | single)
+    values = {name: options[0] for name, options in found.values.items() if options}
+    cut = _cut(reader, workload, values.get("cut"))
+    codes = {
+        name: (codes_of(reader, board, name, (values[name],)) or (AUTO,))[0]
+        for name in ("operating_point", "sleep_state", "replay_level")
+        if name in values
+    }
+    _raise_problems(reader)
+    batch = values["batch"]
+    micro = values["micro_batch"]
+    plan = TrainingPlan(
+        **{name: CODES[name][values[name]] if name in CODES else values[name] for name in _PLAIN},
+        cut=cut, policy=found.policies[0], new_per_batch=batch[0], replays_per_batch=batch[1],
+        micro_batch=sum(batch) if micro == WHOLE_BATCH else micro,
+        replay_level="auto" if codes["replay_level"] == AUTO else board.levels[codes["replay_level"]].name,
+    )  # fmt: skip
+    return Decided(_whole(workload, plan, micro, file), codes["operating_point"], codes["sleep_state"])
+
+
+_PLAIN: Final = (
+    "head", "replay", "n_replays", "replay_bits", "rounding", "frozen_bits", "learning_dtype", "bn_mode",
+    "optimiser", "update", "epochs", "images_per_event", "new_samples", "first_input", "persist_every",
+)  # fmt: skip
+
+
+def _single(reader: Reader, name: str, value: Any) -> bool:
+    """Refuse what would be several designs: one plan has one value per decision."""
+    several = isinstance(value, list | tuple) and name != "batch"
+    if several or (isinstance(value, Mapping) and name != "policy"):
+        reader.wrong(name, f"{value!r}", "one value; several make a space, see `dse explore`")
+        return False
+    return True
+
+
+def _cut(reader: Reader, workload: Workload, value: Any) -> int:
+    if value is None:
+        return -1
+    if value == "all":
+        reader.wrong("cut", "'all'", "one cut; several make a space, see `dse explore`")
+        return -1
+    cut = {"last": len(workload.units) - 1, "input": -1}.get(value, value)
+    try:
+        workload.require_cut(cut)
+    except IllegalPlan as error:
+        reader.wrong("cut", error.problems[0].found, error.problems[0].allowed)
+    return int(cut)
+
+
+def _raise_problems(reader: Reader) -> None:
+    reader.problems = [
+        replace(problem, key=problem.key.removeprefix("choices.")) for problem in reader.problems
+    ]
+    reader.raise_problems()
+
+
+def _whole(workload: Workload, plan: TrainingPlan, micro: int, file: str) -> TrainingPlan:
+    """Return the plan in its canonical form; raise IllegalPlan where its decisions exclude each other."""
+    canonical = plan.canonical(workload)
+    if micro == WHOLE_BATCH:  # the buffer may hold fewer replays than the mini-batch asked for
+        canonical = replace(
+            canonical, micro_batch=canonical.new_per_batch + canonical.replays_per_batch
+        ).canonical(workload)
+    reasons = illegal(workload, PlanBatch.from_plans(workload, [canonical]))
+    if reasons:
+        raise IllegalPlan(Problem(file, "plan", reason, "") for reason in reasons)
+    return canonical

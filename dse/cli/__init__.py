@@ -1,0 +1,88 @@
+"""The command line: parse, call, show. The only place that prints or ends the process.
+
+Exit codes: 0 done; 1 the answer is "nothing fits", or a stated bound is missed; 2 the input is wrong; 130
+interrupted.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import typer
+
+from dse.cli import catalogue, explore, plans, reproduce
+from dse.errors import NothingFits, UserError
+
+INTERRUPTED: Final = 130
+
+# Plain help: loading and drawing boxes would take longer than everything else that --help does.
+app = typer.Typer(
+    name="dse",
+    help="Design-space exploration for on-device continual learning on microcontrollers: accuracy, memory "
+    "and energy of a learning event, before any code runs on the chip.",
+    epilog="Exit codes: 0 done, 1 nothing fits or a bound is missed, 2 wrong input, 130 interrupted.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+app.command("explore")(explore.explore)
+app.command("sweep")(explore.sweep)
+app.command("estimate")(plans.estimate)
+app.command("explain")(plans.explain)
+app.command("reproduce")(reproduce.reproduce)
+app.command("networks")(catalogue.networks)
+app.add_typer(catalogue.boards, name="hw")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from dse import __version__
+
+        print(f"dse {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Show the version."
+    ),
+) -> None:
+    """Receive the options of the program itself."""
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (without the program's name) and return its exit code."""
+    try:
+        code = app(
+            args=None if arguments is None else list(arguments), prog_name="dse", standalone_mode=False
+        )
+        sys.stdout.flush()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except NothingFits as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Exception as error:
+        if not hasattr(error, "exit_code") or not hasattr(error, "show"):
+            raise
+        error.show()  # a wrong option or argument
+        return int(error.exit_code)
+    if code == INTERRUPTED:
+        print("interrupted; nothing half-written is left", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """Run the command line of this process and exit with its code."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `dse hw list | head` ends without complaint
+    sys.exit(run())

@@ -1,0 +1,5 @@
+"""``python -m dse.cli`` is the command ``dse``."""
+
+from dse.cli import main
+
+main()

@@ -1,0 +1,123 @@
+"""``dse estimate`` and ``dse explain``: one plan, priced or taken apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dse.cli.options import Board, EventsPerDay, InferencesPerDay, Network, Plan, Preset, with_decisions
+
+
+@with_decisions
+def estimate(
+    network: Network,
+    board: Board,
+    plan: Plan = None,
+    preset: Preset = "default",
+    events_per_day: EventsPerDay = 1.0,
+    inferences_per_day: InferencesPerDay = 0.0,
+    intervals: Annotated[
+        bool, typer.Option(help="Carry low and high of uncertain numbers to the results.")
+    ] = True,
+    csv: Annotated[
+        str | None, typer.Option(help="Write the results to this file as well.", metavar="FILE")
+    ] = None,
+    *,
+    decisions: Any,
+) -> int:
+    """Price one plan on one board. Without --cut only the last unit learns.
+
+    Exit code 1 when the plan does not fit.
+    """
+    import dse
+    from dse.cli.progress import waiting
+    from dse.report.estimate import estimate_text
+
+    target = _writable(csv)
+    with waiting("pricing"):
+        result = dse.estimate(
+            network, board, plan, duty=_duty(events_per_day, inferences_per_day), preset=preset,
+            intervals=intervals, **decisions,
+        )  # fmt: skip
+    if target is not None:
+        _write_csv(target, result.to_frame())
+    print(estimate_text(result))
+    return 0 if result.fits else 1
+
+
+@with_decisions
+def explain(
+    network: Network,
+    board: Board,
+    plan: Plan = None,
+    preset: Preset = "default",
+    events_per_day: EventsPerDay = 1.0,
+    inferences_per_day: InferencesPerDay = 0.0,
+    csv: Annotated[
+        str | None, typer.Option(help="Write the breakdown to this file as well.", metavar="FILE")
+    ] = None,
+    figure: Annotated[
+        str | None,
+        typer.Option(help="Draw the breakdown into this file (.png, .svg or .pdf).", metavar="FILE"),
+    ] = None,
+    *,
+    decisions: Any,
+) -> int:
+    """Take one plan apart: time, energy and the memory peak, per unit and pass."""
+    import dse
+    from dse.report.breakdown import breakdown_text
+
+    targets = _writable(csv), _writable(figure, (".png", ".svg", ".pdf"))
+    result = dse.explain(
+        network, board, plan, duty=_duty(events_per_day, inferences_per_day), preset=preset, **decisions
+    )
+    if targets[0] is not None:
+        _write_csv(targets[0], result.to_frame())
+    if targets[1] is not None:
+        from dse.report.figures import explanation_figure, save
+
+        save(explanation_figure(result), targets[1])
+    print(breakdown_text(result))
+    return 0
+
+
+def _duty(events_per_day: float, inferences_per_day: float) -> Any:
+    from math import isfinite
+
+    import dse
+    from dse.errors import Problem, UserError
+
+    problems = []
+    if not isfinite(events_per_day) or events_per_day <= 0:
+        problems.append(Problem("option", "--events-per-day", f"{events_per_day}", "a finite number above 0"))
+    if not isfinite(inferences_per_day) or inferences_per_day < 0:
+        problems.append(
+            Problem(
+                "option", "--inferences-per-day", f"{inferences_per_day}", "a finite number of at least 0"
+            )
+        )
+    if problems:
+        raise UserError(problems)
+    return dse.Duty(events_per_day=events_per_day, inferences_per_day=inferences_per_day)
+
+
+def _writable(name: str | None, endings: tuple[str, ...] = ()) -> Path | None:
+    """Return the path, after making sure before any work that it can be written."""
+    from dse.errors import Problem, UserError
+    from dse.report.files import require_writable_file
+
+    if name is None:
+        return None
+    path = Path(name)
+    if endings and path.suffix not in endings:
+        raise UserError(Problem(name, "", f"ending {path.suffix!r}", f"one of {', '.join(endings)}"))
+    return require_writable_file(path)
+
+
+def _write_csv(path: Path, frame: Any) -> None:
+    from dse.report.files import atomic_path
+
+    with atomic_path(path) as partial:
+        frame.to_csv(partial, index=False, lineterminator="\n")

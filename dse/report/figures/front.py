@@ -1,0 +1,128 @@
+"""Projections of a front onto two objectives at a time."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+
+from dse.report.figures.style import BLUE, FAINT, VERMILION, linear_ticks, log_ticks, new_figure, styled
+from dse.report.front_info import AXES, FrontInfo, staircase
+
+NARROW: Final = 4.0
+"""Costs that differ by less than this factor are drawn on a linear axis."""
+
+MARKERS: Final = ("D", "s", "^")
+
+
+def front_figure(info: FrontInfo) -> Figure:
+    """Draw every pair of objectives: dominated designs faint, the front on top, named designs labelled."""
+    with styled():
+        count = len(info.pairs)
+        columns = min(count, 3)
+        rows = -(-count // columns)
+        figure = new_figure(max(7.5, 4.9 * columns), 4.7 * rows + 0.9)
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes, pair in zip(grid.flat, info.pairs, strict=False):
+            draw_projection(axes, info, *pair)
+        for axes in list(grid.flat)[count:]:
+            axes.set_visible(False)
+        figure.suptitle(f"{info.title}\n{info.subtitle}", x=0.01, ha="left", fontsize=12, linespacing=1.5)
+        figure.legend(
+            handles=_keys(info), loc="outside lower left", ncols=7, columnspacing=1.6, handletextpad=0.4
+        )
+    return figure
+
+
+def draw_projection(axes: Axes, info: FrontInfo, horizontal: int, vertical: int) -> None:
+    """Draw one pair of objectives."""
+    meaning = AXES[info.objectives[horizontal]], AXES[info.objectives[vertical]]
+    x, y = info.front[:, horizontal], info.front[:, vertical]
+    axes.plot(
+        info.others[:, horizontal],
+        info.others[:, vertical],
+        ".",
+        color=FAINT,
+        markersize=3,
+        rasterized=True,
+        zorder=1,
+    )
+    edge = staircase(x, y, meaning)
+    axes.plot(x[edge], y[edge], drawstyle="steps-post" if not meaning[0].maximised else "steps-pre",
+              color=BLUE, linewidth=1.0, alpha=0.6, zorder=2)  # fmt: skip
+    sure = ~info.uncertain
+    axes.plot(x[sure], y[sure], "o", color=BLUE, markersize=4.5, zorder=3)
+    axes.plot(
+        x[~sure], y[~sure], "o", markerfacecolor="white", markeredgecolor=BLUE, markersize=4.5, zorder=3
+    )
+    for marker, position in zip(MARKERS, info.named, strict=False):
+        axes.plot(
+            x[position],
+            y[position],
+            marker,
+            color=VERMILION,
+            markeredgecolor="white",
+            markersize=9.5,
+            zorder=5,
+        )
+    for axis, column, of in ((axes.xaxis, horizontal, meaning[0]), (axes.yaxis, vertical, meaning[1])):
+        _scale(axes, axis, np.concatenate([info.front[:, column], info.others[:, column]]), of)
+    _names(axes, {name: (x[position], y[position]) for position, name in info.named.items()})
+    axes.set_xlabel(_label(meaning[0]))
+    axes.set_ylabel(_label(meaning[1]))
+
+
+def _names(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
+    """Write names beside their points, with a halo; one that would cover another moves up."""
+    to_share = axes.transData + axes.transAxes.inverted()
+    taken: list[tuple[float, float]] = []
+    for name, point in sorted(points.items(), key=lambda item: item[1]):
+        across, up = to_share.transform(point)
+        right, lift = across <= 0.5, 0.0
+        while any(abs(across - other) < 0.5 and abs(up + lift - height) < 0.045 for other, height in taken):
+            lift += 0.05
+        taken.append((across, up + lift))
+        text = axes.annotate(
+            name, point, (9 if right else -9, lift * 300), textcoords="offset points", va="center",
+            ha="left" if right else "right", fontsize=10, color=VERMILION, zorder=6,
+        )  # fmt: skip
+        text.set_path_effects([withStroke(linewidth=3, foreground="white")])
+
+
+def _label(axis: Any) -> str:
+    return f"{axis.label} ({'more' if axis.maximised else 'less'} is better)"
+
+
+def _scale(axes: Axes, axis: Any, values: Any, meaning: Any) -> None:
+    finite = values[np.isfinite(values)]
+    low, high = float(finite.min()), float(finite.max())
+    set_scale, set_limits = (
+        (axes.set_xscale, axes.set_xlim) if axis is axes.xaxis else (axes.set_yscale, axes.set_ylim)
+    )
+    if meaning.logarithmic and low > 0 and high > NARROW * low:
+        margin = max((high / low) ** 0.06, 1.05)
+        set_scale("log")
+        set_limits(low / margin, high * margin)
+        log_ticks(axis, meaning.unit, low / margin, high * margin)
+        return
+    margin = max((high - low) * 0.06, 1e-3 * abs(high), 1e-12)
+    set_limits(low - margin, high + margin)
+    linear_ticks(axis, meaning.unit, high + margin, low - margin)
+
+
+def _keys(info: FrontInfo) -> list[Line2D]:
+    def key(marker: str, label: str, **style: Any) -> Line2D:
+        return Line2D([], [], linestyle="", marker=marker, label=label, **style)
+
+    keys = [key("o", f"front: {len(info.front):,} designs", color=BLUE, markersize=5)]
+    if info.uncertain.any():
+        keys.append(
+            key("o", "accuracy extrapolated", markerfacecolor="white", markeredgecolor=BLUE, markersize=5)
+        )
+    if len(info.others):
+        keys.append(key(".", "dominated", color=FAINT, markersize=7))
+    return keys

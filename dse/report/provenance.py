@@ -1,0 +1,82 @@
+"""What a run was made from: versions, hashes of the inputs, seed, counts, sources. No clock, no paths."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any, Final
+
+from dse.search.result import SearchResult
+from dse.search.space import Space
+
+PACKAGES: Final = ("numpy", "pandas", "pyarrow", "moocore", "matplotlib", "optuna")
+
+
+def provenance(found: SearchResult, designs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of run.json; ``designs`` says what was written of them."""
+    space = found.space
+    return {
+        "name": space.name,
+        "versions": {
+            "dse": version("tinyml-dse"),
+            "python": platform.python_version(),
+            **{name: version(name) for name in PACKAGES},
+        },
+        "search": {
+            "method": found.method, "complete": found.complete, "seed": found.seed, "trials": found.trials,
+            "priced": found.priced, "total": sum(result.counts.total for result in found.boards),
+        },
+        "inputs": _inputs(space),
+        "objectives": list(space.objectives),
+        "budgets": [
+            {"name": budget.name, "limit": budget.limit, "floor": budget.floor} for budget in space.budgets
+        ],
+        "duty": vars(space.duty),
+        "accounting": space.accounting.name,
+        "boards": {result.board: _counts(found, number) for number, result in enumerate(found.boards)},
+        "designs": dict(designs),
+        "sources": _sources(space),
+    }  # fmt: skip
+
+
+def _inputs(space: Space) -> dict[str, Any]:
+    networks = zip(space.network_names, space.networks, strict=True)
+    return {
+        "space_sha256": space.content_hash,
+        "networks_sha256": {name: network.content_hash for name, network in networks},
+        "boards_sha256": {
+            board.label: hashlib.sha256(board.model_dump_json().encode()).hexdigest()
+            for board in space.boards
+        },
+    }
+
+
+def _counts(found: SearchResult, number: int) -> dict[str, Any]:
+    result = found.boards[number]
+    counts = result.counts
+    return {
+        "total": counts.total,
+        "illegal": counts.illegal,
+        "rejected": counts.rejected,
+        "accuracy_unknown": counts.unknown,
+        "feasible": counts.feasible,
+        "dominated": counts.dominated,
+        "front": counts.front,
+        "variants": counts.variants,
+        "hypervolume": result.front.hypervolume,
+        "named": {plan.name: plan.design for plan in result.front.named},
+        "nothing_fits": None if result.relaxation is None else str(result.relaxation),
+    }
+
+
+def _sources(space: Space) -> dict[str, Any]:
+    entries = {key: entry for board in space.boards for key, entry in board.sources().items()}
+    return {
+        "networks": dict(
+            zip(space.network_names, (network.source for network in space.networks), strict=True)
+        ),
+        "boards": dict(sorted(entries.items())),
+        "accuracy": None if space.accuracy is None else space.accuracy.name,
+    }

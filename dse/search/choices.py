@@ -1,0 +1,221 @@
+"""What a space lets vary: values per decision, as the file says them and as network and board mean them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dse.errors import UserError
+from dse.hardware import HardwareProfile
+from dse.plan.decisions import CODES, FROZEN_BITS, TrainingPlan, UpdatePolicy
+from dse.search.reader import Reader, is_integer
+from dse.vocabulary import REPLAY_BITS
+from dse.workload import Workload
+
+AUTO: Final = -1  # code of the automatic replay level and sleep state
+WHOLE_BATCH: Final = 0  # stands for a micro-batch of the whole mini-batch
+
+STEP_AXES: Final = (
+    "cut", "policy", "frozen_bits", "replay_bits", "learning_dtype", "bn_mode", "optimiser", "micro_batch",
+    "update", "new_samples", "first_input", "persist_every",
+)  # fmt: skip
+"""Decisions that make the rows of a block, slowest first; the training step is priced once per row."""
+
+EVENT_AXES: Final = (
+    "rounding", "images_per_event", "epochs", "sleep_state", "operating_point", "replay_level", "n_replays",
+)  # fmt: skip
+"""Decisions that make the columns of a block, slowest first; the fastest fill the arrays that are priced."""
+
+BLOCK_AXES: Final = ("head", "replay", "batch")
+"""Decisions that tell blocks apart, besides board and network."""
+
+_INTEGERS: Final = {"n_replays": 1, "images_per_event": 1, "epochs": 1, "persist_every": 0}
+_LISTED: Final = {"replay_bits": REPLAY_BITS, "frozen_bits": FROZEN_BITS}
+_DEFAULT: Final = TrainingPlan(cut=-1)
+_OTHER_DEFAULTS: Final[dict[str, Any]] = {
+    "cut": "all",
+    "operating_point": "all",
+    "sleep_state": "auto",
+    "batch": [[_DEFAULT.new_per_batch, _DEFAULT.replays_per_batch]],
+}
+
+DECISIONS: Final = (*BLOCK_AXES, *STEP_AXES, *EVENT_AXES)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Values per decision as the file says them: codes for words, except where a board or network decides.
+
+    ``cut`` holds indices, "last" and "input", or is ("all",); ``operating_point``, ``sleep_state`` and
+    ``replay_level`` hold names; ``policy`` holds positions in ``policies``; ``batch`` holds pairs.
+    """
+
+    values: Mapping[str, tuple[Any, ...]]
+    policies: tuple[UpdatePolicy, ...]
+
+
+def read_choices(reader: Reader, table: Mapping[str, Any]) -> Choices:
+    """Read the table ``choices``; decisions that are left out take the default of ``TrainingPlan``.
+
+    Without them, every legal cut and every operating point is taken.
+    """
+    reader.known_keys(table, DECISIONS, "choices")
+    values = {}
+    for name in DECISIONS:
+        found = table.get(name, _OTHER_DEFAULTS.get(name, getattr(_DEFAULT, name, None)))
+        values[name] = _read(reader, f"choices.{name}", name, found)
+    policies = _unlisted(values["policy"])
+    values["policy"] = tuple(range(len(policies)))
+    return Choices(values, policies)
+
+
+def _unlisted(policies: Sequence[UpdatePolicy]) -> tuple[UpdatePolicy, ...]:
+    """Drop repeated policies (they hold dicts, so equality decides)."""
+    kept: list[UpdatePolicy] = []
+    for policy in policies:
+        if policy not in kept:
+            kept.append(policy)
+    return tuple(kept)
+
+
+def _read(reader: Reader, key: str, name: str, found: Any) -> tuple[Any, ...]:
+    if name in _INTEGERS:
+        return reader.integers(key, found, _INTEGERS[name])
+    if name in _LISTED:
+        return reader.integers(key, found, 0, _LISTED[name])
+    if name == "policy":
+        return _policies(reader, key, found)
+    accept = {"cut": _cut, "micro_batch": _micro_batch, "batch": _batch}.get(name, _name)
+    if (
+        name == "batch"
+        and isinstance(found, list | tuple)
+        and found
+        and all(is_integer(one) for one in found)
+    ):
+        found = [found]  # one pair
+    if name in CODES:
+        return reader.values(key, found, lambda where, value: _word(reader, where, name, value))
+    return reader.values(key, found, lambda where, value: accept(reader, where, value))
+
+
+def _word(reader: Reader, key: str, name: str, value: Any) -> int | None:
+    if isinstance(value, str) and value in CODES[name]:
+        return CODES[name].index(value)
+    reader.unknown(key, name.replace("_", " "), value, CODES[name])
+    return None
+
+
+def _name(reader: Reader, key: str, value: Any) -> str | None:
+    if isinstance(value, str) and value:
+        return value
+    reader.wrong(key, repr(value), "a name")
+    return None
+
+
+def _cut(reader: Reader, key: str, value: Any) -> int | str | None:
+    if value in ("all", "last", "input"):
+        return str(value)
+    if is_integer(value) and value >= -1:
+        return int(value)
+    reader.wrong(key, repr(value), "the index of an LR layer, 'all', 'last' or 'input'")
+    return None
+
+
+def _micro_batch(reader: Reader, key: str, value: Any) -> int | None:
+    if value == "batch":
+        return WHOLE_BATCH
+    if is_integer(value) and value >= 1:
+        return int(value)
+    reader.wrong(key, repr(value), "an integer of at least 1, or 'batch'")
+    return None
+
+
+def _batch(reader: Reader, key: str, value: Any) -> tuple[int, int] | None:
+    pair = isinstance(value, list | tuple) and len(value) == 2 and all(is_integer(one) for one in value)
+    if pair and value[0] >= 1 and value[1] >= 0:
+        return int(value[0]), int(value[1])
+    reader.wrong(key, repr(value), "a pair [new samples of at least 1, replays of at least 0]")
+    return None
+
+
+def _policies(reader: Reader, key: str, found: Any) -> tuple[UpdatePolicy, ...]:
+    listed = found if isinstance(found, list | tuple) else [found]
+    if not listed:
+        reader.wrong(key, "an empty list", "at least one value, or leave the decision out")
+    policies = []
+    for number, value in enumerate(listed):
+        where = f"{key}[{number}]" if isinstance(found, list | tuple) else key
+        try:
+            policies.append(UpdatePolicy.parse(value, file=reader.file, key=where))
+        except UserError as error:
+            reader.adopt(error, where)
+    return tuple(policies)
+
+
+# --- what the choices mean on one network and one board ---
+
+
+def cuts_of(reader: Reader, workload: Workload, named: tuple[Any, ...]) -> tuple[int, ...]:
+    """Return the cuts of ``workload`` among the choices; a cut that is legal nowhere here is left out.
+
+    "all" stands for the legal cuts of the network, "last" for its last unit, "input" for the network's input.
+    """
+    last = len(workload.units) - 1
+    meant: list[int] = []
+    for value in named:
+        found: dict[str, list[int]] = {
+            "all": [cut for cut in workload.legal_cuts if cut >= 0],
+            "last": [last],
+            "input": [-1],
+        }
+        meant += found[value] if isinstance(value, str) else [value]
+    legal = {*workload.legal_cuts, -1}
+    cuts = tuple(cut for cut in dict.fromkeys(meant) if cut in legal)
+    if named and not cuts:
+        listed = ", ".join(map(str, workload.legal_cuts))
+        reader.wrong("choices.cut", f"no legal cut of {workload.name}", f"legal: {listed}, 'last', 'input'")
+    return cuts
+
+
+def codes_of(
+    reader: Reader, board: HardwareProfile, decision: str, named: tuple[str, ...]
+) -> tuple[int, ...]:
+    """Return positions in the board's own list for ``operating_point``, ``sleep_state`` or ``replay_level``.
+
+    Names that this board does not have are left out, as long as one is left; "auto" is -1.
+    """
+    names = {
+        "operating_point": [point.name for point in board.operating_points],
+        "sleep_state": [state.name for state in board.sleep_states],
+        "replay_level": [level.name for level in board.levels],
+    }[decision]
+    codes: list[int] = []
+    for name in named:
+        if name == "all" and decision == "operating_point":
+            codes += range(len(names))
+        elif name == "auto" and decision != "operating_point":
+            codes.append(AUTO)
+        elif name in names:
+            codes.append(names.index(name))
+    if named and not codes:
+        word = "'all'" if decision == "operating_point" else "'auto'"
+        reader.wrong(
+            f"choices.{decision}",
+            f"{board.label} has none of {', '.join(map(repr, named))}",
+            f"it has: {', '.join(names)}, or {word}",
+        )
+    return tuple(dict.fromkeys(codes))
+
+
+def require_somewhere(reader: Reader, decision: str, named: tuple[Any, ...], known: Sequence[object]) -> bool:
+    """Refuse names that no board has and cuts that no network has; return whether all are known."""
+    words = {"all", "auto", "last", "input", -1}
+    strange = [value for value in named if value not in words and value not in known]
+    for value in strange:
+        if decision == "cut":
+            listed = ", ".join(str(cut) for cut in sorted({int(str(cut)) for cut in known}))
+            reader.wrong("choices.cut", f"{value} is no legal cut of any network here", f"legal: {listed}")
+        else:
+            reader.unknown(f"choices.{decision}", decision.replace("_", " "), value, dict.fromkeys(known))
+    return not strange

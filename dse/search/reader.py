@@ -1,0 +1,134 @@
+"""Reads the tables of a space file and collects every problem, so that all are reported at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from dse.errors import Problem, UserError, allowed_names
+
+LONGEST: Final = 100_000
+"""Most values that one decision may list."""
+
+
+@dataclass
+class Reader:
+    """Problems of one file in the making."""
+
+    file: str
+    problems: list[Problem] = field(default_factory=list)
+
+    def wrong(self, key: str, found: object, allowed: str) -> None:
+        """Note a problem."""
+        self.problems.append(Problem(self.file, key, str(found), allowed))
+
+    def unknown(self, key: str, what: str, name: object, known: Iterable[object]) -> None:
+        """Note a name that nothing answers to, with the nearest known one."""
+        self.wrong(key, f"unknown {what} {str(name)!r}", allowed_names(name, [str(one) for one in known]))
+
+    def adopt(self, error: UserError, key: str) -> None:
+        """Take over the problems of a network or board; those without a file of their own get this one."""
+        for problem in error.problems:
+            own = problem.file not in ("input", "")
+            self.problems.append(problem if own else Problem(self.file, key, problem.found, problem.allowed))
+
+    def raise_problems(self) -> None:
+        """Raise UserError where something is wrong."""
+        if self.problems:
+            raise UserError(dict.fromkeys(self.problems))
+
+    def table(self, data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+        """Return the table under ``key``; empty where absent."""
+        value = data.get(key, {})
+        if isinstance(value, Mapping):
+            return value
+        self.wrong(key, f"{value!r}", "a table")
+        return {}
+
+    def known_keys(self, data: Mapping[str, Any], known: Collection[str], where: str = "") -> None:
+        """Refuse keys that mean nothing."""
+        for name in data:
+            if name not in known:
+                self.unknown(f"{where}.{name}" if where else name, "key", name, known)
+
+    def number(
+        self, data: Mapping[str, Any], key: str, where: str, default: float, *, low: float = 0.0,
+        high: float = math.inf, above: bool = False,
+    ) -> float:  # fmt: skip
+        """Return a finite number in low..high (above low where ``above``); the default where absent."""
+        value = data.get(key, default)
+        limits = f"a finite number {'above' if above else 'of at least'} {low:g}"
+        limits += "" if high == math.inf else f" and at most {high:g}"
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if number and low <= value <= high and not (above and value == low):
+            return float(value)
+        self.wrong(f"{where}.{key}", repr(value), limits)
+        return default
+
+    def integer(self, data: Mapping[str, Any], key: str, where: str, default: int, low: int) -> int:
+        """Return an integer of at least ``low``; the default where absent."""
+        value = data.get(key, default)
+        if is_integer(value) and value >= low:
+            return int(value)
+        self.wrong(f"{where}.{key}", repr(value), f"an integer of at least {low}")
+        return default
+
+    def word(
+        self, data: Mapping[str, Any], key: str, where: str, default: str, known: Collection[str]
+    ) -> str:
+        """Return one of the ``known`` words; the default where absent."""
+        value = data.get(key, default)
+        if isinstance(value, str) and value in known:
+            return value
+        self.unknown(f"{where}.{key}" if where else key, key, value, known)
+        return default
+
+    def values(self, key: str, found: Any, accept: Callable[[str, Any], Any]) -> tuple[Any, ...]:
+        """Return the distinct values of a list, or of a scalar taken as a list of one, in their order.
+
+        ``accept(key, value)`` returns what the value means, or None after noting why it is refused.
+        """
+        listed = found if isinstance(found, list | tuple) else [found]
+        if not listed:
+            self.wrong(key, "an empty list", "at least one value, or leave the decision out")
+        if len(listed) > LONGEST:
+            self.wrong(key, f"{len(listed)} values", f"at most {LONGEST}")
+            listed = listed[:1]
+        many = isinstance(found, list | tuple)
+        accepted = [accept(f"{key}[{i}]" if many else key, value) for i, value in enumerate(listed)]
+        return tuple(dict.fromkeys(value for value in accepted if value is not None))
+
+    def integers(self, key: str, found: Any, low: int, known: Collection[int] = ()) -> tuple[int, ...]:
+        """Return the integers of a list or of ``{ from, to, step }``, each at least ``low`` or ``known``."""
+        if isinstance(found, Mapping):
+            return self._range(key, found, low)
+        text = f"one of {', '.join(map(str, known))}" if known else f"an integer of at least {low}"
+
+        def accept(where: str, value: Any) -> int | None:
+            if is_integer(value) and (value in known if known else value >= low):
+                return int(value)
+            self.wrong(where, repr(value), text)
+            return None
+
+        return self.values(key, found, accept)
+
+    def _range(self, key: str, table: Mapping[str, Any], low: int) -> tuple[int, ...]:
+        before = len(self.problems)
+        self.known_keys(table, ("from", "to", "step"), key)
+        for name in ("from", "to"):
+            if name not in table:
+                self.wrong(key, f"no {name!r}", "a range has from, to and step")
+        first, step = self.integer(table, "from", key, low, low), self.integer(table, "step", key, 1, 1)
+        last = self.integer(table, "to", key, low, low)
+        if len(self.problems) == before and last < first:
+            self.wrong(key, f"from {first} to {last}", "to must not be less than from")
+        if len(self.problems) == before and (last - first) // step >= LONGEST:
+            self.wrong(key, f"{(last - first) // step + 1} values", f"at most {LONGEST}")
+        return tuple(range(first, last + 1, step)) if len(self.problems) == before else ()
+
+
+def is_integer(value: Any) -> bool:
+    """Return whether ``value`` is an integer and not a truth value."""
+    return isinstance(value, int) and not isinstance(value, bool)
