@@ -14,7 +14,7 @@ from dse.report.estimate import RESULTS, plan_words
 from dse.report.tables import decided_columns, front_rows
 from dse.search.budgets import UTILISATION
 from dse.search.choices import DECISIONS
-from dse.search.result import Counts, SearchResult, why_nothing
+from dse.search.result import BoardResult, Counts, SearchResult, why_nothing
 from dse.units import human_bytes
 
 LISTED: Final = 30
@@ -88,6 +88,9 @@ def _board(found: SearchResult, board: BoardReport, figures: Sequence[str]) -> I
         yield from _front(result.front.columns, found.space.objectives)
     yield "### Where the other designs went"
     yield text.markdown(("designs", "what became of them"), fates(result.counts))
+    if len(result.cuts) > 1:
+        yield "### What became of each cut"
+        yield cuts_text(found, result)
     if board.named:
         yield "### What the numbers rest on"
         yield _rests(board)
@@ -119,6 +122,32 @@ def fates(counts: Counts) -> list[tuple[str, str]]:
     unseen = counts.total - counts.evaluated
     rows += [(f"{unseen:,}", "never priced (sampled search)")] if unseen else []
     return [row for row in rows if row[0] != "0" or row[1] == "on the front"]
+
+
+def cuts_text(found: SearchResult, result: BoardResult) -> str:
+    """Write, for every network and cut, how many designs fit and the least RAM that they need."""
+    front = result.front.columns
+    rows = []
+    for fate in result.cuts:
+        chosen = 0
+        if len(result.front):
+            here = (front["network"] == fate.network) & (front["head"] == "sgd") & (front["cut"] == fate.cut)
+            chosen = int(here.sum())
+        cut = "input" if fate.cut < 0 else str(fate.cut)
+        rows.append(
+            (
+                fate.network,
+                cut,
+                f"{fate.designs:,}",
+                f"{fate.feasible:,}",
+                f"{chosen:,}",
+                human_bytes(fate.least_ram_bytes),
+            )
+        )
+    which = "of known accuracy" if "accuracy" in found.space.objectives else "that can be executed"
+    header = ("network", "cut", f"designs {which}", "feasible", "on the front", "least RAM of any of them")
+    note = "Where memory rejects a step before its replays are placed, its least RAM counts the step alone."
+    return text.markdown(header, rows) + f"\n\n{note}"
 
 
 def _budget(name: str) -> str:

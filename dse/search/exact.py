@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dse.search.blocks import TOO_FEW_IMAGES, Block, Tile
 from dse.search.budgets import rejections, step_rejection, total_excess
+from dse.search.cuts import CutTally
 from dse.search.pareto import FrontArchive, Ranges
 from dse.search.pricing import FEASIBLE, UNKNOWN, Judged, Rows, judged_grid, row_batches
 from dse.search.relaxation import Nearest
@@ -67,11 +68,13 @@ class Tally:
         self.archive = FrontArchive(len(space.objectives))
         self.ranges = Ranges.empty(len(space.objectives))
         self.nearest = Nearest()
+        self.cuts = CutTally()
 
     def result(self) -> BoardResult:
         """Return what was found."""
         best = self.nearest.best
-        return board_result(self.space, self.board, self.counts, self.archive.points, self.ranges, best)
+        points, fates = self.archive.points, self.cuts.fates()
+        return board_result(self.space, self.board, self.counts, points, self.ranges, best, fates)
 
     def add_rows(self, rows: Rows, chunk: int) -> None:
         """Count rows that are illegal or beyond reach, and price the others in chunks of designs."""
@@ -83,8 +86,18 @@ class Tally:
         rejected, least = step_rejection(rows.block.context, self.budgets, rows.step)
         for position, count in zip(*np.unique(rejected[rejected >= 0], return_counts=True), strict=True):
             self.counts.rejected[self.reasons[position]] += int(count) * columns
+        self._count_cuts(rows, np.flatnonzero(rejected >= 0))
         self._price(rows, np.flatnonzero(rejected < 0), chunk, self.add)
         self._look_for_nearest(rows, np.flatnonzero(rejected >= 0), least, chunk)
+
+    def _count_cuts(self, rows: Rows, rejected: IntArray) -> None:
+        """Count rows whose step alone is rejected, with all of their columns."""
+        assert rows.step is not None
+        if "accuracy" in self.space.objectives and rows.accuracy is not None:
+            rejected = rejected[rows.accuracy.known_rows()[rejected]]
+        designs = np.full(len(rejected), rows.block.columns)
+        none = np.zeros(len(rejected), dtype=np.int64)
+        self.cuts.add(rows.block, rows.rows[rejected], designs, none, rows.step.ram_peak_bytes[rejected])
 
     def _look_for_nearest(
         self, rows: Rows, rejected: IntArray, least: NDArray[np.float64], chunk: int
@@ -112,6 +125,11 @@ class Tally:
     def add(self, block: Block, judged: Judged, index: IntArray) -> None:
         """Count designs by what became of them and merge the feasible ones into the front."""
         feasible = judged.reason == FEASIBLE
+        if index.ndim > 1:  # whole rows; a sampler hands over single designs
+            known = np.ones(feasible.shape, dtype=bool) if judged.known is None else judged.known
+            ram = np.where(known, judged.costs.ram_peak_bytes, np.inf).min(axis=1)
+            row = (index[:, 0] - block.first) // block.columns
+            self.cuts.add(block, row, known.sum(axis=1), feasible.sum(axis=1), ram)
         count = int(np.count_nonzero(feasible))
         if count < feasible.size:
             self._count_rejected(judged)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dse.cost.model import OBJECTIVES
 from dse.errors import NothingFits
+from dse.search.cuts import CutFate
 from dse.search.named import NamedPlan, named_plans
 from dse.search.pareto import Points, Ranges, front_mask, hypervolume, scaled
 from dse.search.relaxation import Relaxation
@@ -116,6 +117,7 @@ class BoardResult:
     counts: Counts
     front: Front
     relaxation: Relaxation | None
+    cuts: tuple[CutFate, ...] = ()  # what became of each cut; empty in a sampled search
 
 
 @dataclass(frozen=True)
@@ -223,7 +225,13 @@ def _column(front: Front, name: str, fronts: Sequence[Front]) -> NDArray[Any]:
 
 
 def board_result(
-    space: Space, board: int, counts: Counts, points: Points, ranges: Ranges, nearest: tuple[float, int]
+    space: Space,
+    board: int,
+    counts: Counts,
+    points: Points,
+    ranges: Ranges,
+    nearest: tuple[float, int],
+    cuts: tuple[CutFate, ...] = (),
 ) -> BoardResult:
     """Put together what is known of one board: prices its front in full and names the nearest miss."""
     counts.total = sum(block.size + block.dropped for block in space.board_blocks(board))
@@ -235,4 +243,4 @@ def board_result(
     relaxation: Relaxation | None = None
     if counts.feasible == 0 and nearest[1] >= 0:
         relaxation = relaxation_at(space, board, nearest[1])
-    return BoardResult(label, counts, front, relaxation)
+    return BoardResult(label, counts, front, relaxation, cuts)

@@ -9,6 +9,7 @@ import pytest
 
 from dse.errors import UnknownName
 from dse.reference import list_tables, load_table
+from dse.vocabulary import ReferenceEvidence
 
 
 def test_tables_are_listed_and_read() -> None:
@@ -21,6 +22,12 @@ def test_tables_are_listed_and_read() -> None:
 def test_every_row_of_every_table_names_its_source() -> None:
     for name in list_tables():
         assert all(row.get("source") for row in load_table(name)), name
+
+
+def test_every_row_of_every_table_says_how_it_came_about() -> None:
+    kinds = {kind.value for kind in ReferenceEvidence}
+    for name in list_tables():
+        assert {row["evidence"] for row in load_table(name)} <= kinds, name
 
 
 def test_an_unknown_table_names_the_nearest() -> None:
