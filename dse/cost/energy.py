@@ -54,6 +54,11 @@ class Sleep:
     chosen: IntArray  # code of the state
 
 
+def powered_levels(context: Context) -> BoolArray:
+    """Levels that draw power to keep what they hold: volatile ones, and parts with a figure, (K,)."""
+    return np.array([level.volatile or level.retention_power_w is not None for level in context.board.levels])
+
+
 def sleep_table(context: Context) -> Sleep:
     """Tabulate sleep power over every set of levels that must keep their contents.
 
@@ -73,7 +78,11 @@ def sleep_table(context: Context) -> Sleep:
         for need in range(sets):
             asked = {k for k in range(len(levels)) if need >> k & 1}
             if asked <= covered | own.keys():
-                power[row, need] = state.power_w.value + sum(own[k] for k in asked - covered)
+                # A part draws its own power; a level that the board's state keeps is inside its figure.
+                kept_by_state = {k for k in covered if levels[k].volatile}
+                power[row, need] = state.power_w.value + sum(
+                    own[k] for k in (asked & own.keys()) - kept_by_state
+                )
         wake_s[row], wake_j[row] = state.wake_s.value, state.wake_j.value
     best = np.argmin(power[1:], axis=0) + 1
     chosen = np.repeat(np.arange(-1, len(states))[:, None], sets, axis=1)

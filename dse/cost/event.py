@@ -17,6 +17,7 @@ from dse.cost.energy import (
     blocks_programmed,
     byte_energy,
     lifetime,
+    powered_levels,
     sleep_table,
     usage_energy,
     wear_years,
@@ -87,6 +88,7 @@ class _Tables:
     byte_j: FloatArray
     sleep: Sleep
     volatile: BoolArray
+    powered: BoolArray
 
 
 def _tables(context: Context) -> _Tables:
@@ -96,6 +98,7 @@ def _tables(context: Context) -> _Tables:
         byte_energy(context),
         sleep_table(context),
         np.array([level.volatile for level in context.board.levels]),
+        powered_levels(context),
     )
 
 
@@ -207,7 +210,14 @@ def _seconds(
         "learning": counts.minibatches * pick(step.minibatch_s) + pick(step.head_s),
         "sample storage": counts.used * pick(step.store_s) + storage * moved,
         "replay writes": programmed * rate[point, bulk.replay_level, WRITE] * moved,
-        "persistence": every * step.persist_programmed * rate[point, step.persist_level, WRITE] * moved,
+        "persistence": (
+            every * step.persist_programmed * rate[point, step.persist_level, WRITE]
+            + np.where(step.persist_every == 1, step.persist_bytes, 0.0)
+            * rate[point, step.persist_level, READ]
+            + step.copy_programmed * rate[point, step.copy_level, WRITE]
+        )
+        * moved
+        + pick(step.copy_s),
     }
 
 
@@ -231,12 +241,19 @@ def _joules(
         "capture": counts.captured * context.duty.capture_j + 0.0 * seconds["capture"],
         "frozen stage": seconds["frozen stage"] * pick(step.frozen_power_w)
         + counts.frozen_passes * pick(step.frozen_j),
-        "learning": seconds["learning"] * power + counts.minibatches * pick(step.minibatch_j),
+        "learning": seconds["learning"] * power
+        + counts.minibatches * pick(step.minibatch_j)
+        + pick(step.head_j),
         "sample storage": seconds["sample storage"] * power + storage * moved,
         "replay writes": seconds["replay writes"] * power
         + programmed * energy[bulk.replay_level, WRITE] * moved,
         "persistence": seconds["persistence"] * power
-        + every * step.persist_programmed * energy[step.persist_level, WRITE] * moved,
+        + (
+            every * step.persist_programmed * energy[step.persist_level, WRITE]
+            + np.where(step.persist_every == 1, step.persist_bytes, 0.0) * energy[step.persist_level, READ]
+            + step.copy_programmed * energy[step.copy_level, WRITE]
+        )
+        * moved,
     }
 
 
@@ -248,7 +265,8 @@ def _costs(
     levels, capacity = context.board.levels, context.capacity_bytes
     event_s, event_j = np.asarray(sum(seconds.values())), np.asarray(sum(joules.values()))
     volatile = tables.volatile[bulk.replay_level]
-    need = step.kept_mask | np.where(volatile & (sizes["replay"] > 0), 1 << bulk.replay_level, 0)
+    kept = tables.powered[bulk.replay_level] & (sizes["replay"] > 0)
+    need = step.kept_mask | np.where(kept, 1 << bulk.replay_level, 0)
     state = choices["sleep_state"] + 1
     short, short_level = _shortage(bulk.level_bytes, capacity)
     own, levelled = _wear(context, step, sizes, bulk, programmed)
@@ -310,15 +328,16 @@ def _shortage(level_bytes: tuple[FloatArray, ...], capacity: FloatArray) -> tupl
 def _wear(
     context: Context, step: StepCosts, sizes: dict[str, FloatArray], bulk: Bulk, programmed: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Years until replay area or weight copy wear out: by their own blocks, and levelled over the level."""
+    """Years until replays, saved weights or inference copy wear out: by their own blocks, and levelled."""
     every = np.where(step.persist_every > 0, 1.0 / np.maximum(step.persist_every, 1), 0.0)
-    persisted = every * step.persist_programmed
-    block_area = np.where(step.persist_programmed > 0, step.persist_programmed, 1.0)
-    own_replay, _ = wear_years(context, bulk.replay_level, programmed, sizes["replay"])
-    own_copy, _ = wear_years(context, step.persist_level, persisted, block_area)
-    same = bulk.replay_level == step.persist_level
-    _, replay = wear_years(
-        context, bulk.replay_level, programmed + np.where(same, persisted, 0.0), sizes["replay"]
+    writers = (
+        (bulk.replay_level, programmed, sizes["replay"]),
+        (step.persist_level, every * step.persist_programmed, step.persist_programmed),
+        (step.copy_level, step.copy_programmed, step.copy_programmed),
     )
-    _, copy = wear_years(context, step.persist_level, persisted + np.where(same, programmed, 0.0), block_area)
-    return np.minimum(own_replay, own_copy), np.minimum(replay, copy)
+    own, levelled = np.asarray(np.inf), np.asarray(np.inf)
+    for level, written, area in writers:
+        here = sum(np.where(other == level, more, 0.0) for other, more, _ in writers)
+        own = np.minimum(own, wear_years(context, level, written, area)[0])
+        levelled = np.minimum(levelled, wear_years(context, level, np.asarray(here), area)[1])
+    return own, levelled

@@ -21,6 +21,7 @@ from dse.errors import DseError, Unpriced
 from dse.plan.decisions import FloatArray, PlanBatch, TrainingPlan
 from dse.plan.step import READ, WRITE, TrainingStep
 from dse.plan.techniques import illegal
+from dse.plan.timeline import DYNAMIC_ROLES
 from dse.vocabulary import PASSES, Role
 
 STAGES: Final = ("frozen stage", "learning", "event")
@@ -108,11 +109,13 @@ class Explanation:
         return pd.DataFrame.from_records(self.records())
 
 
-def explain(context: Context, plan: TrainingPlan, operating_point: str | int = 0) -> Explanation:
+def explain(
+    context: Context, plan: TrainingPlan, operating_point: str | int = 0, sleep_state: str | int = -1
+) -> Explanation:
     """Break one plan down. Raises IllegalPlan, Unpriced or UnknownName."""
     plan = plan.canonical(context.workload)
     plans = PlanBatch.from_plans(context.workload, [plan])
-    costs = price(context, plans, operating_point=operating_point)
+    costs = price(context, plans, operating_point=operating_point, sleep_state=sleep_state)
     step, placement = describe(context, plans)
     time, frozen = step_time(context, step, placement), frozen_time(context, step, placement)
     table = step_costs(context, plans)
@@ -123,13 +126,14 @@ def explain(context: Context, plan: TrainingPlan, operating_point: str | int = 0
         *_event_rows(costs),
     )
     levels = [level.name for level in context.board.levels]
+    peak_roles = _peak_roles(context, costs, placement)
     explanation = Explanation(
         context, plan, context.board.operating_points[point].name, costs, rows,
         roles=_roles(costs, placement),
-        peak_roles=_peak_roles(context, costs, placement),
+        peak_roles=peak_roles,
         placement=_levels_of_roles(levels, costs, placement),
         peak_operation=step.schedule.clock.names(context.workload)[int(placement.peak_operation[0])],
-        peak_buffers=_peak_buffers(step, placement, costs),
+        peak_buffers=_peak_buffers(step, placement, peak_roles),
         changes=cheapest_changes(context, plan, operating_point),
     )  # fmt: skip
     explanation.check()
@@ -231,28 +235,20 @@ def _levels_of_roles(levels: list[str], costs: Costs, placement: Placement) -> d
 
 
 def _peak_buffers(
-    step: TrainingStep, placement: Placement, costs: Costs, count: int = 10
+    step: TrainingStep, placement: Placement, peak_roles: dict[Role, float], count: int = 10
 ) -> tuple[PeakBuffer, ...]:
-    """The largest things alive when RAM use peaks, static roles included."""
-    moment = int(placement.peak_operation[0])
-    total = float(costs.ram_peak_bytes[0])
+    """The largest things in RAM when its use peaks: buffers of the step, and roles that are always there."""
+    moment, total = int(placement.peak_operation[0]), sum(peak_roles.values())
     found = [
         (buffer.role, buffer.name, buffer.reason, int(buffer.size[0]))
         for buffer in step.schedule.buffers
         if buffer.start <= moment <= buffer.end and buffer.size[0] > 0
     ]
-    volatile = {Role.LEARNING_WEIGHTS, Role.OPTIMISER_STATE, Role.HEAD_STATE}
     found += [
-        (role, role.value, "alive throughout the event", int(size[0]))
-        for role, size in placement.role_bytes.items()
-        if role in volatile and size[0] > 0
+        (role, role.value, "alive throughout the event", int(size))
+        for role, size in peak_roles.items()
+        if role not in DYNAMIC_ROLES and size > 0
     ]
-    for role, size, in_ram in (
-        (Role.NEW_SAMPLES, costs.new_sample_bytes, True),
-        (Role.REPLAY_SAMPLES, costs.replay_bytes, costs.replays_in_ram),
-    ):
-        if np.ravel(size)[0] > 0 and np.ravel(in_ram)[0]:
-            found.append((role, role.value, "alive throughout the event", int(np.ravel(size)[0])))
     found.sort(key=lambda item: -item[3])
     return tuple(PeakBuffer(*item, item[3] / total) for item in found[:count])
 
@@ -260,7 +256,7 @@ def _peak_buffers(
 _LATER: Final = {
     "update": ("immediate", "in_place"), "first_input": ("stored",), "bn_mode": ("folded", "frozen_stats"),
     "optimiser": ("sgd", "momentum"), "learning_dtype": ("fp16", "int8"), "policy": ("bias", "last-1"),
-    "new_samples": ("recompute",), "head": ("tinyol", "ncm"),
+    "new_samples": ("recompute",), "head": ("tinyol", "ncm"), "frozen_bits": (8,),
 }  # fmt: skip
 
 
@@ -278,6 +274,10 @@ def _neighbours(context: Context, plan: TrainingPlan) -> Iterator[tuple[str, Any
             yield "replay_bits", bits, replace(plan, replay_bits=bits)
     if plan.n_replays > 1:
         yield "n_replays", plan.n_replays // 2, replace(plan, n_replays=plan.n_replays // 2)
+    for k in context.nonvolatile_levels:
+        name = context.board.levels[k].name
+        if plan.replay != "none" and name != plan.replay_level:
+            yield "replay_level", name, replace(plan, replay_level=name)
     for cut in context.workload.legal_cuts:
         if cut > plan.cut:
             yield "cut", cut, replace(plan, cut=cut)
@@ -306,14 +306,16 @@ def cheapest_changes(
         except Unpriced:
             continue  # no price, no advice
         found += [(int(row), costs, at) for at, row in enumerate(rows)]
-    own = next(costs.ram_peak_bytes[at] for row, costs, at in found if row == 0)
+    own, short = next(
+        (costs.ram_peak_bytes[at], costs.short_bytes[at]) for row, costs, at in found if row == 0
+    )
     changes = [
         Change(
             candidates[row - 1][0], getattr(plan, candidates[row - 1][0]), candidates[row - 1][1],
             float(costs.ram_peak_bytes[at]), float(costs.event_j[at]), float(costs.event_s[at]),
         )
         for row, costs, at in found
-        if row > 0 and costs.ram_peak_bytes[at] < own
+        if row > 0 and costs.ram_peak_bytes[at] < own and costs.short_bytes[at] <= short
     ]  # fmt: skip
     changes.sort(key=lambda change: (change.event_j, change.ram_peak_bytes))
     return tuple(changes[:count])

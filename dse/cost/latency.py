@@ -81,6 +81,8 @@ def step_time(context: Context, step: TrainingStep, placement: Placement) -> Ste
     if not context.accounting.transfers:
         nothing = np.zeros((len(step), len(context.board.levels)))
         return StepTime(cycles, compute, nothing, nothing, {})
+    cycles[:, :-1, :3] += step.calls * _setup_cycles(context)
+    compute = cycles[:, None] / context.clocks_hz[None, :, None, None]
     moved = _level_traffic(context, step, placement)
     seconds = _combine(context, compute, moved)
     totals = {k: traffic.sum(axis=(1, 2)) for k, traffic in moved.items()}
@@ -95,6 +97,32 @@ def step_time(context: Context, step: TrainingStep, placement: Placement) -> Ste
         for way in (READ, WRITE)
     )
     return StepTime(cycles, seconds, read, written, moved)
+
+
+def _setup_cycles(context: Context) -> float:
+    """Cycles to programme the DMA for one kernel call; boards without tiles reach their levels directly."""
+    tiled = any(level.access == "tile" for level in context.board.levels)
+    return context.board.dma.setup_cycles.value if tiled else 0.0
+
+
+def head_event(context: Context, step: TrainingStep, placement: Placement) -> tuple[FloatArray, FloatArray]:
+    """Seconds (S, C) of a head's work at the end of an event, and its bytes by level (S, K, 2)."""
+    macs = step.spec.head_event_macs
+    compute = np.zeros((len(step), len(context.clocks_hz), 1, 1))
+    if macs.any():
+        rate = context.board.rate("linear", "fwd", "fp32", context.kernels.get("fp32")).mac_per_cycle.value
+        compute = (macs[:, None] / rate / context.clocks_hz)[..., None, None]
+    parts = (
+        (Role.WORKSPACE, step.spec.head_event_workspace_bytes),
+        (Role.HEAD_STATE, step.spec.head_event_state_bytes),
+    )
+    bytes_moved = np.zeros((len(step), len(context.board.levels), 2))
+    for role, size in parts:
+        bytes_moved[np.arange(len(step)), placement.level[role]] += size[:, None]
+    if not context.accounting.transfers:
+        return compute[..., 0, 0], np.zeros_like(bytes_moved)
+    moved = {k: bytes_moved[:, k][:, None, None, :] for k in range(len(context.board.levels))}
+    return _combine(context, compute, moved)[..., 0, 0], bytes_moved
 
 
 def _combine(context: Context, compute: FloatArray, moved: dict[int, FloatArray]) -> FloatArray:
@@ -187,6 +215,23 @@ def _element_cycles(
         samples = np.where(folded[:, None] & norm[None, :], 0.0, samples) * ~loss[None, :]
         per_sample = layer_cycles(context, dtype, pass_, samples.any(axis=0), folded=False)
         cycles[rows, :, p] += (samples * per_sample) @ owner
+    _bias_cycles(context, step, dtype, rows, cycles)
+
+
+def _bias_cycles(
+    context: Context, step: TrainingStep, dtype: str, rows: IntArray, cycles: FloatArray
+) -> None:
+    """The gradient of a bias sums its unit's output errors; a scale and a shift need two sums."""
+    learns = step.learning.trained_affine[rows] > 0
+    if not learns.any():
+        return
+    outputs = np.array([unit.output_elements for unit in context.workload.units])
+    norm = np.array([unit.norm_channels > 0 for unit in context.workload.units])
+    sums = 1 + (norm[None, :] & (step.spec.bn_mode[rows] != 0)[:, None])
+    cost = context.board.element_cost(
+        "add", "fwd", dtype, context.kernels.get(dtype)
+    ).cycles_per_element.value
+    cycles[rows, :-1, 2] += step.spec.samples[rows][:, None] * learns * sums * outputs * cost
 
 
 def _update_cycles(
@@ -268,7 +313,8 @@ def _frozen_cycles(
         runs = step.frozen_units[rows, u]
         if runs.any():
             rate = context.board.rate(unit.operator, "fwd", dtype, library)
-            cycles[:, u] = runs * (unit.macs / rate.mac_per_cycle.value + overhead)
+            setup = _setup_cycles(context) if context.accounting.transfers else 0.0
+            cycles[:, u] = runs * (unit.macs / rate.mac_per_cycle.value + overhead + setup)
             weights[:, u] = (
                 runs * (unit.weight_params * width + 4 * unit.bias_params) * (at != rate.weights_in)
             )
@@ -279,6 +325,20 @@ def _frozen_cycles(
     owner = np.zeros((len(workload.layers), len(workload.units)))
     owner[np.arange(len(workload.layers)), np.maximum(workload.unit_of_layer, 0)] = 1.0
     return cycles + (layers * per_layer) @ owner, weights
+
+
+def copy_cycles(context: Context, step: TrainingStep) -> FloatArray:
+    """Cycles per event to quantise what learned into the inference copy, (S,)."""
+    result = np.zeros(len(step))
+    if not context.accounting.elements:
+        return result
+    for code in np.unique(step.learning.dtype):
+        rows = (step.learning.dtype == code) & (step.copy_parameters > 0)
+        if rows.any():
+            dtype = DTYPES[code]
+            cost = context.board.element_cost("quantise", "fwd", dtype, context.kernels.get(dtype))
+            result += rows * step.copy_parameters * cost.cycles_per_element.value
+    return result
 
 
 def store_cycles(context: Context, step: TrainingStep) -> FloatArray:

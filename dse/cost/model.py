@@ -13,9 +13,16 @@ from typing import Any, Final, Self
 import numpy as np
 
 from dse.cost.context import Context
-from dse.cost.energy import active_power, byte_energy, whole_blocks
+from dse.cost.energy import active_power, byte_energy, powered_levels, whole_blocks
 from dse.cost.event import Costs, event_costs
-from dse.cost.latency import FrozenTime, frozen_time, step_time, store_cycles
+from dse.cost.latency import (
+    FrozenTime,
+    copy_cycles,
+    frozen_time,
+    head_event,
+    step_time,
+    store_cycles,
+)
 from dse.cost.memory import KEPT_ORDER, Placement, label_bytes, place
 from dse.errors import IllegalPlan, Problem, UnknownName
 from dse.plan.decisions import (
@@ -63,6 +70,10 @@ class StepCosts:
     inference_j: FloatArray  # (S, C) in all
     store_s: FloatArray  # (S, C)
     head_s: FloatArray  # (S, C)
+    head_j: FloatArray  # (S, C) outside the domains only
+    copy_s: FloatArray  # (S, C) quantising what learned into the inference copy
+    copy_programmed: FloatArray  # (S,) bytes of it that an event programs
+    copy_level: IntArray  # (S,)
     peak_bytes: FloatArray  # (S, K)
     ram_peak_bytes: FloatArray  # (S,)
     nvm_bytes: FloatArray  # (S,) weights and copies in non-volatile levels
@@ -156,9 +167,9 @@ def _step_costs(context: Context, plans: PlanBatch, step: TrainingStep) -> StepC
     outside = byte_energy(context)
     clocks = context.clocks_hz
     sample, new = _sample_bytes(context, step, plans)
-    persist = placement.role_bytes[Role.PERSISTENT_COPY] + placement.role_bytes[Role.INFERENCE_COPY] * (
-        plans.persist_every > 0
-    )
+    persist = placement.role_bytes[Role.PERSISTENT_COPY]
+    copies = placement.level[Role.INFERENCE_COPY]
+    head_s, head_bytes = head_event(context, step, placement)
     inference_s, inference_j = _inference(context, plans)
     level = placement.level[Role.PERSISTENT_COPY]
     return StepCosts(
@@ -170,7 +181,11 @@ def _step_costs(context: Context, plans: PlanBatch, step: TrainingStep) -> StepC
         inference_s=inference_s,
         inference_j=inference_j,
         store_s=store_cycles(context, step)[:, None] / clocks,
-        head_s=_head_cycles(context, step)[:, None] / clocks,
+        head_s=head_s,
+        head_j=_outside_j(head_bytes[..., READ], head_bytes[..., WRITE], outside) + 0.0 * clocks,
+        copy_s=copy_cycles(context, step)[:, None] / clocks,
+        copy_programmed=whole_blocks(context, copies, step.copy_bytes.astype(float)),
+        copy_level=copies,
         peak_bytes=placement.peak_bytes,
         ram_peak_bytes=placement.ram_peak_bytes,
         nvm_bytes=_nonvolatile_bytes(context, placement),
@@ -202,13 +217,6 @@ def _frozen_power(context: Context, step: TrainingStep) -> FloatArray:
     return np.where(step.spec.frozen_bytes[:, None] == 1, power[:, 0], power[:, 1])
 
 
-def _head_cycles(context: Context, step: TrainingStep) -> FloatArray:
-    macs = step.spec.head_event_macs
-    if not macs.any():
-        return np.zeros(len(step))
-    return macs / context.board.rate("linear", "fwd", "fp32", context.kernels.get("fp32")).mac_per_cycle.value
-
-
 def _sample_bytes(context: Context, step: TrainingStep, plans: PlanBatch) -> tuple[FloatArray, FloatArray]:
     """Bytes of one replay and of one new sample, as each is stored."""
     raw = float(np.prod(context.workload.input_shape)) * FRAME_BYTES
@@ -227,20 +235,22 @@ def _nonvolatile_bytes(context: Context, placement: Placement) -> FloatArray:
 
 
 def _kept_mask(context: Context, placement: Placement, plans: PlanBatch) -> IntArray:
-    """Bit k where level k is volatile and must keep weights through sleep."""
-    volatile = np.array([level.volatile for level in context.board.levels])
+    """Bit k where level k must be powered through sleep for weights: see ``powered_levels``.
+
+    Learned weights that are not saved after every event live in RAM in between.
+    """
+    powered = powered_levels(context)
     mask = np.zeros(len(plans), dtype=np.int64)
-    learned = np.where(
-        placement.role_bytes[Role.PERSISTENT_COPY] > 0,
-        placement.level[Role.PERSISTENT_COPY],
-        placement.level[Role.LEARNING_WEIGHTS],
-    )
-    for levels, size in (
-        (placement.level[Role.FROZEN_WEIGHTS], placement.role_bytes[Role.FROZEN_WEIGHTS]),
-        (placement.level[Role.INFERENCE_COPY], placement.role_bytes[Role.INFERENCE_COPY]),
-        (learned, placement.role_bytes[Role.LEARNING_WEIGHTS] + placement.role_bytes[Role.HEAD_STATE]),
+    roles = placement.role_bytes
+    unsaved = (plans.persist_every != 1) | (roles[Role.PERSISTENT_COPY] == 0)
+    for role, size in (
+        (Role.FROZEN_WEIGHTS, roles[Role.FROZEN_WEIGHTS]),
+        (Role.INFERENCE_COPY, roles[Role.INFERENCE_COPY]),
+        (Role.PERSISTENT_COPY, roles[Role.PERSISTENT_COPY]),
+        (Role.LEARNING_WEIGHTS, roles[Role.LEARNING_WEIGHTS] * unsaved),
+        (Role.HEAD_STATE, roles[Role.HEAD_STATE] * unsaved),
     ):
-        mask |= np.where(volatile[levels] & (size > 0), 1 << levels, 0)
+        mask |= np.where(powered[placement.level[role]] & (size > 0), 1 << placement.level[role], 0)
     return mask
 
 

@@ -6,6 +6,7 @@ is a set of plain arrays.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
@@ -13,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.errors import Problem, UnknownName, UserError
+from dse.errors import IllegalPlan, Problem, UnknownName, UserError
 from dse.vocabulary import DTYPES
 from dse.workload import Workload
 
@@ -103,6 +104,10 @@ class UpdatePolicy:
         """Return (weight ratio [U], bias learns [U]) for ``workload`` cut at LR layer ``cut``."""
         units = len(workload.units)
         index = np.arange(units)
+        missing = sorted({*self.ratio, *self.bias} - set(range(units)))
+        if missing:
+            found = f"{workload.name} has no unit {', '.join(map(str, missing))}"
+            raise IllegalPlan(Problem("plan", "policy", found, f"units 0 to {units - 1}"))
         if self.explicit:
             ratio = np.array([self.ratio.get(int(unit), 0.0) for unit in index])
             return ratio, np.isin(index, self.bias)
@@ -112,6 +117,9 @@ class UpdatePolicy:
         above = index >= first_unit(workload, cut)
         weights = above if self.name == "all" else index == units - 1
         return weights.astype(float), above
+
+
+_BUILT_IN: Final = re.compile(r"all|bias|last-.*")
 
 
 def _policy_problems(table: Mapping[str, Any], file: str, key: str) -> list[Problem]:
@@ -130,6 +138,16 @@ def _policy_problems(table: Mapping[str, Any], file: str, key: str) -> list[Prob
     for unit, value in ratios.items():
         if not str(unit).isdigit() or not isinstance(value, int | float) or not 0 < value <= 1:
             problems.append(Problem(file, f"{key}.ratio.{unit}", repr(value), "unit index = ratio in (0, 1]"))
+    name = table.get("name", "units")
+    if not isinstance(name, str) or _BUILT_IN.fullmatch(name):
+        problems.append(
+            Problem(
+                file,
+                f"{key}.name",
+                repr(name),
+                "a label of your own: all, bias and last-K have their meaning",
+            )
+        )
     if not problems and not (table.get("weights") or table.get("bias") or ratios):
         problems.append(Problem(file, key, "no unit learns", "name units under weights, bias or ratio"))
     return problems

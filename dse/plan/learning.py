@@ -22,7 +22,8 @@ class Learning:
     trained_weights: IntArray  # (P, U)
     trained_affine: IntArray  # (P, U) biases, or scales and shifts of a batch norm
     affine_parameters: IntArray  # (P, U) the same, learning or not
-    norm_statistics: IntArray  # (P, U) frozen running mean and variance
+    frozen_statistics: IntArray  # (P, U) running mean and variance that stay as they are
+    running_statistics: IntArray  # (P, U) those that every mini-batch updates
     error_needed: BoolArray  # (L, P) the error of the layer's output is needed
     error_passes: BoolArray  # (L, P) the error passes on to the layer's input
     norm_learns: BoolArray  # (L, P) the affine part of this batch norm learns
@@ -57,11 +58,11 @@ def learning_of(workload: Workload, spec: StepSpec) -> Learning:
     channels = np.array([unit.in_channels for unit in units])
     weights = np.array([unit.weight_params for unit in units])
     kept = np.floor(spec.weight_ratio * channels + 1e-9).astype(np.int64) * runs
-    affine, statistics = _affine(workload, spec)
+    affine, frozen, running = _affine(workload, spec)
     learns = runs & spec.bias_learns
     needed, passes, norm = _errors(workload, spec, (kept > 0), learns & (affine > 0))
     return Learning(
-        workload, spec, kept, weights * kept // channels, affine * learns, affine, statistics,
+        workload, spec, kept, weights * kept // channels, affine * learns, affine, frozen, running * runs,
         needed, passes, norm, _dtype(spec),
     )  # fmt: skip
 
@@ -71,14 +72,18 @@ def _dtype(spec: StepSpec) -> IntArray:
     return np.array([widths.index(int(width)) for width in spec.act_bytes], dtype=np.int64)
 
 
-def _affine(workload: Workload, spec: StepSpec) -> tuple[IntArray, IntArray]:
-    """Biases per unit (P, U): folded norms leave one bias per channel, others a scale and a shift."""
+def _affine(workload: Workload, spec: StepSpec) -> tuple[IntArray, IntArray, IntArray]:
+    """Biases, fixed and running statistics per unit (P, U).
+
+    A folded norm leaves one bias per channel, any other a scale and a shift.
+    """
     folded = mode_is(spec, "folded")[:, None]
     bias = np.array([unit.bias_params for unit in workload.units])[None, :]
     norm = np.array([unit.norm_channels for unit in workload.units])[None, :]
     affine = np.where(folded | (norm == 0), bias, 2 * norm)
-    fixed = ~folded & (mode_is(spec, "frozen_stats") | mode_is(spec, "batch_stats"))[:, None]
-    return affine, np.where(fixed, 2 * norm, 0)
+    frozen = np.where(mode_is(spec, "frozen_stats")[:, None], 2 * norm, 0)
+    running = np.where(mode_is(spec, "batch_stats")[:, None], 2 * norm, 0)
+    return affine, frozen, running
 
 
 def _errors(

@@ -51,7 +51,13 @@ def _frozen_stage(schedule: Schedule, spec: StepSpec) -> None:
     frame = int(np.prod(workload.input_shape)) * FRAME_BYTES
     readers = input_readers(workload)
     schedule.add(
-        Role.INPUT_FRAME, "input", "read by the first frozen layer", 0, max(readers), frame * has_frozen
+        Role.INPUT_FRAME,
+        "input",
+        "read by the first frozen layer",
+        0,
+        max(readers),
+        frame * has_frozen,
+        readers,
     )
     schedule.add(Role.INPUT_FRAME, "input", "stored as captured", 0, clock.store, frame * ~has_frozen)
     cut_tensor = np.where(has_frozen, np.array(position)[spec.cut_layer], -1)
@@ -63,6 +69,7 @@ def _frozen_stage(schedule: Schedule, spec: StepSpec) -> None:
         schedule.add(
             Role.TRANSIENT_ACTIVATIONS, name, "frozen activation until its last reader",
             clock.frozen(tensor.root), clock.frozen(end), size * ~crosses,
+            tuple(clock.frozen(reader) for reader in tensor.readers),
         )  # fmt: skip
         schedule.add(
             Role.TRANSIENT_ACTIVATIONS, name, "latent until it is stored",

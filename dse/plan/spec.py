@@ -57,6 +57,9 @@ class StepSpec:
     head_sample_macs: IntArray  # extra MACs of the head per new sample
     head_sample_elements: IntArray  # extra element operations (additions) per new sample
     head_event_macs: IntArray  # extra MACs of the head once per event
+    head_sample_bytes: IntArray  # head state that a new sample reads, and writes
+    head_event_state_bytes: IntArray  # head state that the end of an event reads, and writes
+    head_event_workspace_bytes: IntArray  # workspace that the end of an event reads, and writes
 
     def __len__(self) -> int:
         return len(self.cut_layer)
@@ -92,6 +95,7 @@ def base_spec(workload: Workload, plans: PlanBatch) -> StepSpec:
         frozen_new=no, frozen_replays=no,
         head_state_bytes=zeros, head_workspace_bytes=zeros,
         head_sample_macs=zeros, head_sample_elements=zeros, head_event_macs=zeros,
+        head_sample_bytes=zeros, head_event_state_bytes=zeros, head_event_workspace_bytes=zeros,
     )  # fmt: skip
 
 

@@ -49,6 +49,8 @@ class TrainingStep:
     latent_elements: IntArray  # (P,) per sample
     latent_bytes: IntArray  # (P,) per stored sample
     static_bytes: dict[Role, IntArray]  # alive throughout
+    copy_parameters: IntArray  # (P,) parameters that are quantised into the inference copy after an event
+    copy_bytes: IntArray  # (P,) bytes of the inference copy that an event rewrites
 
     def __len__(self) -> int:
         return len(self.spec)
@@ -84,6 +86,7 @@ def training_step(
     runs = (layers > spec.cut_layer[:, None]) & spec.backprop[:, None]
     elements = _latent_elements(workload, spec)
     frozen_units = np.array([unit.layer for unit in workload.units]) <= spec.cut_layer[:, None]
+    copied = _copied(workload, spec, learning)
     return TrainingStep(
         workload, spec, learning, schedule,
         macs=_macs(workload, spec, active),
@@ -97,6 +100,8 @@ def training_step(
         latent_elements=elements,
         latent_bytes=-(-elements * spec.latent_bits // 8),
         static_bytes=_static_bytes(workload, spec, learning, frozen_units),
+        copy_parameters=copied[0],
+        copy_bytes=copied[1],
     )  # fmt: skip
 
 
@@ -132,7 +137,7 @@ def _traffic(
     shape = (len(spec), len(schedule.workload.units) + 1, len(PASSES), 2)
     roles = (
         Role.SAVED_ACTIVATIONS, Role.TRANSIENT_ACTIVATIONS, Role.LEARNING_WEIGHTS, Role.FROZEN_WEIGHTS,
-        Role.GRADIENTS, Role.OPTIMISER_STATE,
+        Role.GRADIENTS, Role.OPTIMISER_STATE, Role.HEAD_STATE,
     )  # fmt: skip
     traffic = {role: np.zeros(shape) for role in roles}
     places = _places(schedule)
@@ -146,6 +151,9 @@ def _traffic(
         for op in buffer.reads:
             traffic[buffer.role][:, *places[op], READ] += moved * _executes(schedule, spec, learning, op)
     _parameter_traffic(traffic, schedule.workload, spec, learning, active, np.ceil(scale))
+    for direction in (READ, WRITE):
+        touched = spec.head_sample_bytes * spec.new_samples
+        traffic[Role.HEAD_STATE][:, len(schedule.workload.units) - 1, 3, direction] += touched
     return traffic
 
 
@@ -189,8 +197,9 @@ def _parameter_traffic(
     trained = learning.trained_weights * spec.weight_bytes[:, None]
     untrained = (weights - learning.trained_weights) * spec.weight_bytes[:, None]
     affine = learning.trained_affine * spec.bias_bytes[:, None]
+    running = learning.running_statistics * spec.bias_bytes[:, None]
     fixed = (
-        learning.affine_parameters - learning.trained_affine + learning.norm_statistics
+        learning.affine_parameters - learning.trained_affine + learning.frozen_statistics
     ) * spec.bias_bytes[:, None]
     runs, passes = active[:, :, 0] * batches[:, None], active[:, :, 1] * batches[:, None]
     units = slice(0, len(workload.units))
@@ -209,6 +218,7 @@ def _parameter_traffic(
     state = learning.parameters * (spec.state_per_parameter * spec.acc_bytes)[:, None]
     for direction in (READ, WRITE):
         traffic[Role.LEARNING_WEIGHTS][:, units, 3, direction] += trained + affine
+        traffic[Role.LEARNING_WEIGHTS][:, units, 0, direction] += runs * running
         traffic[Role.OPTIMISER_STATE][:, units, 3, direction] += state
 
 
@@ -218,14 +228,12 @@ def _frozen_activation_bytes(schedule: Schedule) -> FloatArray:
     moved = np.zeros((schedule.plans, len(workload.units), 2))
     owner = np.maximum(workload.unit_of_layer, 0)
     for buffer in schedule.buffers:
-        if (
-            buffer.role != Role.TRANSIENT_ACTIVATIONS
-            or buffer.start >= clock.store
-            or buffer.name == "latents"
-        ):
+        if buffer.role not in (Role.TRANSIENT_ACTIVATIONS, Role.INPUT_FRAME) or buffer.name == "latents":
             continue
-        moved[:, owner[buffer.start], WRITE] += buffer.size
-        moved[:, owner[buffer.reads[0]], READ] += buffer.size
+        if buffer.start < clock.store:
+            moved[:, owner[buffer.start], WRITE] += buffer.size
+            for op in (op for op in buffer.reads if op < clock.layers):
+                moved[:, owner[op], READ] += buffer.size
     return moved
 
 
@@ -237,11 +245,11 @@ def _static_bytes(
     frozen = (weights * spec.frozen_bytes[:, None] + biases * BIAS_BYTES) * frozen_units
     runs = ~frozen_units & spec.backprop[:, None]
     fixed = (weights - learning.trained_weights) * spec.weight_bytes[:, None] + (
-        learning.affine_parameters - learning.trained_affine + learning.norm_statistics
+        learning.affine_parameters - learning.trained_affine + learning.frozen_statistics
     ) * spec.bias_bytes[:, None]
     trained = (
         learning.trained_weights * spec.weight_bytes[:, None]
-        + learning.trained_affine * spec.bias_bytes[:, None]
+        + (learning.trained_affine + learning.running_statistics) * spec.bias_bytes[:, None]
     )
     copied = runs & (spec.weight_bytes != spec.frozen_bytes)[:, None]
     copy = (weights * spec.frozen_bytes[:, None] + biases * BIAS_BYTES) * copied
@@ -253,3 +261,12 @@ def _static_bytes(
         Role.OPTIMISER_STATE: learning.parameters.sum(axis=1) * spec.state_per_parameter * spec.acc_bytes,
         Role.HEAD_STATE: spec.head_state_bytes,
     }
+
+
+def _copied(workload: Workload, spec: StepSpec, learning: Learning) -> tuple[IntArray, IntArray]:
+    """Parameters of the inference copy that an event changes, and their bytes (P,)."""
+    weights = np.array([unit.weight_params for unit in workload.units]) * (learning.kept_channels > 0)
+    biases = np.array([unit.bias_params for unit in workload.units]) * (learning.parameters > 0)
+    differs = (spec.weight_bytes != spec.frozen_bytes) & spec.backprop
+    changed = weights * spec.frozen_bytes[:, None] + biases * BIAS_BYTES
+    return (weights + biases).sum(axis=1) * differs, changed.sum(axis=1) * differs

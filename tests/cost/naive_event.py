@@ -69,7 +69,7 @@ class NaiveEvent:
         walk, plan = self.walk, self.plan
         weights, affine = walk.trained_weights(unit), walk.trained_affine(unit)
         all_affine = unit.bias_params if walk.folded() or not unit.norm_channels else 2 * unit.norm_channels
-        still = 2 * unit.norm_channels if plan.bn_mode in ("frozen_stats", "batch_stats") else 0
+        still = 2 * unit.norm_channels if plan.bn_mode == "frozen_stats" else 0
         untrained = (unit.weight_params - weights) * walk.w
         fixed = (all_affine - affine + still) * walk.b
         shares = {"fwd": 1.0, "bwd_input": float(walk.error_passes(index))}
@@ -86,6 +86,9 @@ class NaiveEvent:
                 flash = self.board.level("flash")
                 assert rate.weights_in != "flash"
                 cycles += self.calls * read * flash.read_s_per_byte(self.hz) * self.hz
+        if affine:
+            sums = 1 if walk.folded() or not unit.norm_channels else 2
+            cycles += walk.batch * sums * unit.output_elements * self.element("add", "fwd", self.dtype)
         words = {"sgd": "update_sgd", "momentum": "update_momentum", "adam": "update_adam"}[plan.optimiser]
         return cycles + (weights + affine) * self.element(words, "update", self.dtype)
 

@@ -6,6 +6,7 @@ With d features and C classes, all in fp32:
 - ``slda``   NCM plus one shared d x d covariance: a rank-1 update (d^2 MACs) per sample; once per event the
              shrunk covariance is inverted (d^3 MACs) and multiplied with the means (C d^2 MACs).
              Hayes and Kanan, CVPR-W 2020 (arXiv 1909.01520), Sec. 3.
+             Each of the d elimination steps passes over the whole matrix.
 - ``cwr``    CWR*: the last unit learns by SGD in a temporary bank beside the consolidated one
              (C (d + 1) weights and C counts). Lomonaco et al., CVPR-W 2020 (arXiv 1907.03799), Sec. 4.
 - ``tinyol`` the last unit learns by SGD one sample at a time; a sample is used once and dropped.
@@ -58,4 +59,9 @@ def edit(spec: StepSpec, workload: Workload, plans: PlanBatch) -> StepSpec:
         head_sample_macs=np.where(is_slda, features**2, 0),
         head_sample_elements=np.where(closed, features, 0),
         head_event_macs=np.where(is_slda, features**3 + classes * features**2, 0),
+        head_sample_bytes=np.where(closed, WORD * (features + 1), 0)
+        + np.where(is_slda, WORD * features**2, 0),
+        head_event_state_bytes=np.where(is_slda, WORD * (features**2 + classes * features), 0)
+        + np.where(is_cwr, bank, 0),
+        head_event_workspace_bytes=np.where(is_slda, WORD * features**3, 0),
     )  # fmt: skip
