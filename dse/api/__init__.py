@@ -17,6 +17,7 @@ from dse.api.plans import Decided, decide, decisions_of, plan_file
 from dse.cost import explain as breakdown
 from dse.cost.accounting import PRESETS, preset
 from dse.cost.context import Context, Duty
+from dse.cost.event import Costs
 from dse.cost.explain import Explanation
 from dse.cost.intervals import price_intervals
 from dse.cost.memory import mcunetv3_extra_bytes
@@ -123,7 +124,16 @@ def estimate(
         accuracy=None if accuracy == "none" else predicted(context.workload, plans, accuracy),
         accuracy_source=accuracy,
         intervals=price_intervals(context, plans, **event) if intervals else None,
+        points=at_every_point(context, plans, chosen.sleep_state),
         extra_bytes=extra_memory(context, plans),
+    )
+
+
+def at_every_point(context: Context, plans: PlanBatch, sleep_state: int) -> tuple[tuple[str, Costs], ...]:
+    """Price ``plans`` at each operating point of the board."""
+    return tuple(
+        (point.name, price(context, plans, operating_point=code, sleep_state=sleep_state))
+        for code, point in enumerate(context.board.operating_points)
     )
 
 
@@ -159,7 +169,7 @@ def explain(
     """
     context = context_of(network, board, duty=duty, preset=preset)
     chosen = decided(context, plan, decisions)
-    return breakdown.explain(context, chosen.plan, chosen.operating_point)
+    return breakdown.explain(context, chosen.plan, chosen.operating_point, chosen.sleep_state)
 
 
 __all__ = [

@@ -56,6 +56,8 @@ Preset = Annotated[
 ]
 EventsPerDay = Annotated[float, typer.Option(help="Learning events per day.", metavar="NUMBER")]
 InferencesPerDay = Annotated[float, typer.Option(help="Inferences per day.", metavar="NUMBER")]
+CaptureMs = Annotated[float, typer.Option(help="Time to capture one sample.", metavar="MS")]
+CaptureMj = Annotated[float, typer.Option(help="Energy to capture one sample.", metavar="MJ")]
 
 
 def with_decisions(command: Callable[..., int]) -> Callable[..., int]:

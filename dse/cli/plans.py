@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from dse.cli.options import Board, EventsPerDay, InferencesPerDay, Network, Plan, Preset, with_decisions
+from dse.cli.options import (
+    Board,
+    CaptureMj,
+    CaptureMs,
+    EventsPerDay,
+    InferencesPerDay,
+    Network,
+    Plan,
+    Preset,
+    with_decisions,
+)
 
 
 @with_decisions
@@ -18,6 +28,8 @@ def estimate(
     preset: Preset = "default",
     events_per_day: EventsPerDay = 1.0,
     inferences_per_day: InferencesPerDay = 0.0,
+    capture_ms: CaptureMs = 0.0,
+    capture_mj: CaptureMj = 0.0,
     intervals: Annotated[
         bool, typer.Option(help="Carry low and high of uncertain numbers to the results.")
     ] = True,
@@ -38,9 +50,14 @@ def estimate(
     target = _writable(csv)
     with waiting("pricing"):
         result = dse.estimate(
-            network, board, plan, duty=_duty(events_per_day, inferences_per_day), preset=preset,
-            intervals=intervals, **decisions,
-        )  # fmt: skip
+            network,
+            board,
+            plan,
+            duty=_duty(events_per_day, inferences_per_day, capture_ms, capture_mj),
+            preset=preset,
+            intervals=intervals,
+            **decisions,
+        )
     if target is not None:
         _write_csv(target, result.to_frame())
     print(estimate_text(result))
@@ -55,6 +72,8 @@ def explain(
     preset: Preset = "default",
     events_per_day: EventsPerDay = 1.0,
     inferences_per_day: InferencesPerDay = 0.0,
+    capture_ms: CaptureMs = 0.0,
+    capture_mj: CaptureMj = 0.0,
     csv: Annotated[
         str | None, typer.Option(help="Write the breakdown to this file as well.", metavar="FILE")
     ] = None,
@@ -71,7 +90,12 @@ def explain(
 
     targets = _writable(csv), _writable(figure, (".png", ".svg", ".pdf"))
     result = dse.explain(
-        network, board, plan, duty=_duty(events_per_day, inferences_per_day), preset=preset, **decisions
+        network,
+        board,
+        plan,
+        duty=_duty(events_per_day, inferences_per_day, capture_ms, capture_mj),
+        preset=preset,
+        **decisions,
     )
     if targets[0] is not None:
         _write_csv(targets[0], result.to_frame())
@@ -83,24 +107,26 @@ def explain(
     return 0
 
 
-def _duty(events_per_day: float, inferences_per_day: float) -> Any:
+def _duty(events_per_day: float, inferences_per_day: float, capture_ms: float, capture_mj: float) -> Any:
     from math import isfinite
 
     import dse
     from dse.errors import Problem, UserError
 
-    problems = []
-    if not isfinite(events_per_day) or events_per_day <= 0:
-        problems.append(Problem("option", "--events-per-day", f"{events_per_day}", "a finite number above 0"))
-    if not isfinite(inferences_per_day) or inferences_per_day < 0:
-        problems.append(
-            Problem(
-                "option", "--inferences-per-day", f"{inferences_per_day}", "a finite number of at least 0"
-            )
-        )
+    given = {
+        "--events-per-day": events_per_day, "--inferences-per-day": inferences_per_day,
+        "--capture-ms": capture_ms, "--capture-mj": capture_mj,
+    }  # fmt: skip
+    problems = [
+        Problem("option", name, f"{value}", "a finite number of at least 0")
+        for name, value in given.items()
+        if not isfinite(value) or value < 0
+    ]
+    if not problems and events_per_day == 0:
+        problems = [Problem("option", "--events-per-day", "0", "a finite number above 0")]
     if problems:
         raise UserError(problems)
-    return dse.Duty(events_per_day=events_per_day, inferences_per_day=inferences_per_day)
+    return dse.Duty(events_per_day, inferences_per_day, capture_ms / 1e3, capture_mj / 1e3)
 
 
 def _writable(name: str | None, endings: tuple[str, ...] = ()) -> Path | None:

@@ -181,7 +181,7 @@ def _named(space: Space, result: BoardResult, position: int, plans: list[Any], e
         row=row,
         context=context,
         plan=plan,
-        explanation=explain(context, plan, event["operating_point"]),
+        explanation=explain(context, plan, event["operating_point"], event["sleep_state"]),
         low={name: float(values[ends.place]) for name, values in ends.intervals.low.items()},
         high={name: float(values[ends.place]) for name, values in ends.intervals.high.items()},
     )

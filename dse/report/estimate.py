@@ -15,7 +15,7 @@ from dse.cost.event import Costs
 from dse.cost.intervals import Intervals
 from dse.plan.decisions import TrainingPlan
 from dse.report import text
-from dse.units import human, human_bytes
+from dse.units import human, human_bytes, human_seconds
 
 RESULTS: Final = {
     "ram_peak_bytes": ("RAM peak", "B"),
@@ -44,6 +44,7 @@ class Estimate:
     accuracy: AccuracyEstimate | None
     accuracy_source: str
     intervals: Intervals | None
+    points: tuple[tuple[str, Costs], ...] = ()  # the same plan at every operating point of the board
     extra_bytes: float | None = None  # "extra memory" of arXiv 2206.15472, where that preset was asked for
 
     @property
@@ -109,9 +110,28 @@ def estimate_text(estimate: Estimate) -> str:
         _results(estimate),
         levels_text(estimate.context, estimate.costs),
         causes_text(estimate.costs),
+        _points(estimate),
         _assumptions(estimate),
     ]
     return "\n\n".join(section for section in sections if section)
+
+
+def _points(estimate: Estimate) -> str:
+    """Write time and energy at every operating point, and how captured samples were counted."""
+    rows = []
+    for name, costs in estimate.points:
+        minibatch, image, event = (
+            human_seconds(float(np.ravel(part)[0]))
+            for part in (costs.minibatch_s, costs.frozen_image_s, costs.event_s)
+        )
+        joules, life = human(float(costs.event_j[0]), "J"), human_seconds(float(costs.lifetime_s[0]))
+        rows.append((name, minibatch, image, event, joules, life))
+    duty = estimate.context.duty
+    note = f"capturing one sample: {human(duty.capture_s, 's')}, {human(duty.capture_j, 'J')}"
+    if estimate.plan.new_samples == "recompute" and estimate.plan.epochs > 1:
+        note += "; without a cache every sample is captured again for every epoch"
+    header = ("operating point", "mini-batch", "frozen image", "event", "energy per event", "battery life")
+    return text.table(header, rows) + f"\n{note}" if rows else ""
 
 
 def heading(context: Context, operating_point: str) -> str:
