@@ -163,7 +163,7 @@ def test_a_sweep_in_memory_is_the_sweep_in_a_file(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_drawn_by_nobody_but_swept() -> None:
-    assert set(dse.sweep(IMPOSSIBLE).to_frame()["status"]) == {"memory of the board"}
+    assert set(dse.sweep(IMPOSSIBLE).to_frame()["status"]) == {"memory of the board, flash"}
 
 
 def test_figures_come_back() -> None:
@@ -192,6 +192,10 @@ def test_mobilenet_fits_no_small_board_and_the_answer_says_where() -> None:
         assert {excess.name for excess in result.relaxation.exceeded} == {"memory SRAM", "memory flash"}
 
 
-@pytest.mark.parametrize("name", ["small-boards-extended", "small-networks"])
+@pytest.mark.parametrize("name", ["small-boards-extended", "small-mcunet", "small-mcunet-96"])
 def test_with_memory_attached_or_with_small_networks_every_board_has_a_front(name: str) -> None:
     assert all(len(result.front) > 1 for result in dse.explore(name).boards)
+
+
+def test_heads_fit_every_small_board() -> None:
+    assert all(len(result.front) for result in dse.explore("small-heads").boards)

@@ -19,7 +19,10 @@ from dse.search import SearchResult, Space, method_for
 from dse.search import explore as search
 from dse.search import load_space as read_space
 
-DEFAULT: Final = ("vega", "small-boards", "small-boards-extended", "small-networks", "small-heads")
+DEFAULT: Final = (
+    "vega", "small-boards", "small-boards-extended", "small-mobilenet", "small-mcunet", "small-mcunet-96",
+    "small-heads",
+)  # fmt: skip
 """Explorations that answer the first question of a newcomer, one after the other."""
 
 ENDINGS: Final = (".csv", ".parquet")

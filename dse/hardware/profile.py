@@ -183,6 +183,21 @@ class HardwareProfile(Entry):
         """
         return tuple((number.path, number.quantity) for number in self._numbered())
 
+    def to_frame(self) -> Any:
+        """Return every number as a pandas DataFrame: path, value [SI], low, high, kind, source, note."""
+        import pandas as pd
+
+        rows = [
+            {
+                "number": path, "value": quantity.value,
+                "low": quantity.low_value, "high": quantity.high_value,
+                "kind": quantity.kind.value, "source": quantity.source, "note": quantity.note,
+                "included": quantity.included,
+            }
+            for path, quantity in self.numbers()
+        ]  # fmt: skip
+        return pd.DataFrame.from_records(rows)
+
     def with_values(self, values: Mapping[str, float]) -> HardwareProfile:
         """Return a copy with other SI values under the paths of :meth:`numbers`; the evidence stays.
 

@@ -108,7 +108,7 @@ def _chunk(
 
 
 def _status(space: Space, board: int, reason: NDArray[np.int8]) -> Words:
-    names = (*rejections(space.board_budgets(board)), "accuracy unknown", "feasible")
+    names = (*rejections(space.boards[board], space.board_budgets(board)), "accuracy unknown", "feasible")
     last = len(names) - 1
     codes = np.where(reason == FEASIBLE, last, np.where(reason == UNKNOWN, last - 1, reason))
     return Words(codes.astype(np.int16), names)

@@ -149,8 +149,8 @@ def step_values(
     Samples only add to it: what exceeds a limit here does so for every event.
     """
     levels = {level.name: k for k, level in enumerate(context.board.levels)}
-    found = [(0, step.peak_bytes[:, k], float(capacity)) for k, capacity in enumerate(context.capacity_bytes)]
-    for position, budget in enumerate(budgets, start=2):
+    found = [(k, step.peak_bytes[:, k], float(capacity)) for k, capacity in enumerate(context.capacity_bytes)]
+    for position, budget in enumerate(budgets, start=len(levels) + 1):
         if budget.level:
             found.append((position, step.peak_bytes[:, levels[budget.level]], budget.limit))
         elif budget.column == "ram_peak_bytes":
@@ -161,8 +161,12 @@ def step_values(
 def step_rejection(
     context: Context, budgets: Sequence[Budget], step: StepCosts
 ) -> tuple[NDArray[np.int8], FloatArray]:
-    """Judge steps before any event: (reason or -1, least relative excess of any event), (S,) each."""
-    reason = np.full(len(step), -1, dtype=np.int8)
+    """Judge steps before any event: (reason or -1, least relative excess of any event), (S,) each.
+
+    A step that exceeds several levels counts under the one where most bytes are missing.
+    """
+    missing = step.peak_bytes - context.capacity_bytes
+    reason = np.where(missing.max(axis=1) > 0, missing.argmax(axis=1), -1).astype(np.int8)
     least = np.zeros(len(step))
     for position, value, limit in step_values(context, budgets, step):
         reason[(reason < 0) & (value > limit)] = position
@@ -170,18 +174,26 @@ def step_rejection(
     return reason, least
 
 
-def rejections(budgets: Sequence[Budget]) -> tuple[str, ...]:
+def rejections(board: HardwareProfile, budgets: Sequence[Budget]) -> tuple[str, ...]:
     """Return the reasons for which a design can be rejected, in the order in which they are asked."""
-    return (MEMORY, RETENTION, *(budget.name for budget in budgets))
+    levels = (f"{MEMORY}, {level.name}" for level in board.levels)
+    return (*levels, RETENTION, *(budget.name for budget in budgets))
 
 
-def first_rejection(budgets: Sequence[Budget], costs: Costs, shape: tuple[int, ...]) -> NDArray[np.int8]:
-    """Return the position in ``rejections`` of the first reason against each whole design, -1 for none."""
+def first_rejection(
+    context: Context, budgets: Sequence[Budget], costs: Costs, shape: tuple[int, ...]
+) -> NDArray[np.int8]:
+    """Return the position in ``rejections`` of the first reason against each whole design, -1 for none.
+
+    A design that exceeds several levels counts under the one where most bytes are missing.
+    """
     reason = np.full(shape, -1, dtype=np.int8)
+    levels = len(context.board.levels)
     if not costs.fits.all():
         short = np.broadcast_to(costs.short_bytes > 0, shape)
-        reason[:] = np.where(np.broadcast_to(costs.fits, shape), -1, np.where(short, 0, 1))
-    for position, budget in enumerate(budgets, start=2):
+        unfit = np.where(short, np.broadcast_to(costs.short_level, shape), levels)
+        reason[:] = np.where(np.broadcast_to(costs.fits, shape), -1, unfit)
+    for position, budget in enumerate(budgets, start=levels + 1):
         met = budget.met(costs)
         if not met.all():
             reason[(reason < 0) & ~np.broadcast_to(met, shape)] = position

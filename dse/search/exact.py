@@ -63,7 +63,7 @@ class Tally:
     def __init__(self, space: Space, board: int) -> None:
         self.space, self.board = space, board
         self.budgets = space.board_budgets(board)
-        self.reasons = rejections(self.budgets)
+        self.reasons = rejections(space.boards[board], self.budgets)
         self.counts = Counts(rejected=dict.fromkeys(self.reasons, 0))
         self.archive = FrontArchive(len(space.objectives))
         self.ranges = Ranges.empty(len(space.objectives))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dse.accuracy import AccuracyEstimate, AccuracySource
 from dse.accuracy.base import unknown
+from dse.cost.context import Context
 from dse.cost.event import Costs, event_costs
 from dse.cost.model import OBJECTIVES, StepCosts, illegal, step_costs
 from dse.errors import Unpriced
@@ -187,11 +188,11 @@ class Judged:
 
 
 def judge(
-    objectives: tuple[str, ...], budgets: tuple[Budget, ...], costs: Costs, accuracy: FloatArray | None,
-    shape: tuple[int, ...],
+    context: Context, objectives: tuple[str, ...], budgets: tuple[Budget, ...], costs: Costs,
+    accuracy: FloatArray | None, shape: tuple[int, ...],
 ) -> Judged:  # fmt: skip
     """Say which designs are feasible. Unknown accuracy matters where accuracy is an objective."""
-    reason = first_rejection(budgets, costs, shape)
+    reason = first_rejection(context, budgets, costs, shape)
     known = None
     if accuracy is not None and "accuracy" in objectives:
         known = ~np.isnan(accuracy)
@@ -217,7 +218,7 @@ def judged_grid(
     costs = event_costs(rows.block.context, rows.step.take(part).expand(), tile.choices)
     shape = (len(part), tile.columns.stop - tile.columns.start)
     accuracy = rows.accuracy.grid(part, tile.columns) if rows.accuracy is not None else None
-    return judge(objectives, budgets, costs, accuracy, shape)
+    return judge(rows.block.context, objectives, budgets, costs, accuracy, shape)
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,14 @@ def price_designs(
     decisions = block.step_values(rows) | block.event_values(columns)
     costs = event_costs(block.context, priced.step.take(row), block.event_values(columns))
     accuracy = priced.accuracy.pairs(row, columns) if priced.accuracy is not None else None
-    judged = judge(objectives, budgets, costs, accuracy.value if accuracy is not None else None, index.shape)
+    judged = judge(
+        block.context,
+        objectives,
+        budgets,
+        costs,
+        accuracy.value if accuracy is not None else None,
+        index.shape,
+    )
     judged.reason[:] = np.where(rejected[row] >= 0, rejected[row], judged.reason)
     excess = np.broadcast_to(total_excess(block.context, budgets, costs), index.shape)
     return Designs(block, index, decisions, accuracy, judged, excess), bad

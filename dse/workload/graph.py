@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,6 +155,19 @@ class Workload:
     def total_weights(self) -> int:
         """Weights of all units, without biases and batch norms."""
         return sum(unit.weight_params for unit in self.units)
+
+    def to_frame(self) -> Any:
+        """Return the units as a pandas DataFrame: operator, MACs, weights, elements, legality as a cut."""
+        import pandas as pd
+
+        columns = (
+            "index", "name", "operator", "macs", "weight_params", "bias_params", "in_channels",
+            "out_channels", "input_elements", "output_elements",
+        )  # fmt: skip
+        frame = pd.DataFrame({name: [getattr(unit, name) for unit in self.units] for name in columns})
+        frame["cut_elements"] = [self.cut_elements(unit.index) for unit in self.units]
+        frame["cut_is_legal"] = [unit.index in self.legal_cuts for unit in self.units]
+        return frame
 
     # --- identity ---
 

@@ -41,7 +41,7 @@ def test_counts_add_up(method: str) -> None:
         assert counts.evaluated <= counts.total
         assert counts.dominated >= 0
         assert (counts.evaluated == counts.total) >= found(method).complete
-    reasons = rejections(found(method).space.board_budgets(0))
+    reasons = rejections(found(method).space.boards[0], found(method).space.board_budgets(0))
     assert tuple(found(method).boards[0].counts.rejected) == reasons
 
 

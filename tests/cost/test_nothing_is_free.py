@@ -96,7 +96,8 @@ def test_the_dma_is_programmed_for_every_call():
     base, more = (priced(TrainingPlan(cut=25), board=board).event_s[0] for board in (VEGA, slow))
     calls = 5 * 128 * 14 * 4 + 26 * 294
     setup = VEGA.dma.setup_cycles.value
-    assert more - base == pytest.approx(calls * (1e6 - setup) / 375e6, rel=0.02)
+    programming = calls * (1e6 - setup) / 375e6
+    assert 0.8 * programming < more - base <= programming  # a pass that waits for bytes hides some of it
 
 
 def test_a_card_on_standby_drains_the_battery():
@@ -137,3 +138,24 @@ def test_a_pinned_sleep_state_is_explained():
     explanation = explain(context, TrainingPlan(cut=27), 0, "retentive")
     state = VEGA.sleep_states[int(np.ravel(explanation.costs.sleep_state)[0])]
     assert state.name == "retentive"
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_saving_every_k_events_costs_a_kth_of_saving(k):
+    """By hand from the profile: program the weights every k events and the int8 copy every event, in MRAM."""
+    context = Context(MOBILENET, VEGA)
+    plans = PlanBatch.from_plans(MOBILENET, [TrainingPlan(cut=27, persist_every=k)])
+    table, costs = step_costs(context, plans), price(context, plans)
+    mram, point = VEGA.level("MRAM"), VEGA.operating_points[0]
+    saved, copy = 4 * 50 * 1025, 51200 + 4 * 50
+    read_back = saved if k == 1 else 0
+    seconds = (saved / k + copy) / mram.write_bytes_per_s.value + read_back / mram.read_bytes_per_s.value
+    seconds += float(table.copy_s[0, 0])
+    standby = VEGA.level("HyperRAM").standby_power_w.value
+    joules = seconds * (point.training_power_w.value + standby)
+    joules += (saved / k + copy) * mram.write_j_per_byte.value + read_back * mram.read_j_per_byte.value
+    assert costs.seconds["persistence"][0] == pytest.approx(seconds)
+    assert costs.joules["persistence"][0] == pytest.approx(joules)
+    yearly = 365.25 * (saved / k) / saved  # one event a day: programmings of the saved area per year
+    copies = mram.endurance_cycles.value / 365.25
+    assert costs.wear_years[0] == pytest.approx(min(mram.endurance_cycles.value / yearly, copies))
