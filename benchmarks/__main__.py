@@ -13,7 +13,7 @@ from benchmarks import bench_exact, bench_startup, bench_study
 from benchmarks.figures import table
 
 BENCHES = {
-    "exact": (bench_exact.small, bench_exact.large),
+    "exact": (bench_exact.small, bench_exact.step_heavy, bench_exact.large),
     "study": (bench_study.measure,),
     "startup": (bench_startup.measure,),
 }

@@ -51,6 +51,24 @@ TEN_MILLION: dict[str, Any] = {
     },
 }
 
+STEP_HEAVY: dict[str, Any] = {
+    "networks": ["mobilenet-v1-0.25"],
+    "boards": ["stm32h743 + psram"],
+    "objectives": ["ram_peak_bytes", "event_j", "event_s"],
+    "accuracy": "none",
+    "choices": {
+        "cut": "all",
+        "n_replays": [375, 1500],
+        "replay_bits": [6, 7, 8],
+        "optimiser": ["sgd", "momentum", "adam"],
+        "micro_batch": [1, 4, 16, "batch"],
+        "update": ["accumulate", "immediate", "in_place"],
+        "frozen_bits": [8, 32],
+        "new_samples": ["cache_latent", "cache_raw", "recompute"],
+    },
+}
+"""Few N for each training step, so that pricing steps rather than replay memories takes the time."""
+
 
 def small() -> list[Figure]:
     """One board and network with an accuracy axis, and the same cost function under a sampler."""
@@ -82,6 +100,18 @@ def large() -> list[Figure]:
         Figure("  wall clock", clock.wall_s, "s", "<=", 20.0),
         Figure("  peak resident set", peak_rss_bytes() / 2**30, "GiB", "<=", 2.0),
         Figure("  rate, early rejections included", rate, "designs/s/core"),
+    ]
+
+
+def step_heavy() -> list[Figure]:
+    """A space whose designs differ in their training steps rather than in N: the rate of all and of those within the board."""
+    space = Space.from_dict(STEP_HEAVY)
+    with timed() as clock:
+        result = explore_exact(space)
+    feasible = result.boards[0].counts.feasible / clock.cpu_s
+    return [
+        Figure("step-heavy space", space.size / clock.cpu_s, "designs/s/core", note=said(space, result)),
+        Figure("  those within the board", feasible, "designs/s/core", note="illegal and rejected add time"),
     ]
 
 

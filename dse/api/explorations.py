@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dse.cost.explain import Explanation
-from dse.errors import Problem, UserError
+from dse.errors import IllegalPlan, Problem, UserError
 from dse.report.designs import DesignWriter, arrow_table, design_chunks, design_schema
 from dse.report.document import DESIGNS, Progress, Stopwatch, folder_name
 from dse.report.document import write_run as write_folder
@@ -18,6 +18,7 @@ from dse.report.files import atomic_path, require_new_folder, require_writable_f
 from dse.search import SearchResult, Space, method_for
 from dse.search import explore as search
 from dse.search import load_space as read_space
+from dse.search.space import LARGEST_SEED, MOST_TRIALS
 
 DEFAULT: Final = (
     "vega", "small-boards", "small-boards-extended", "small-mobilenet", "small-mcunet", "small-mcunet-96",
@@ -72,7 +73,25 @@ def explore(
     ``SearchResult.require_front``.
 
     """
-    return search(with_settings(space, seed, trials), method=method, progress=progress)
+    found = search(with_settings(space, seed, trials), method=method, progress=progress)
+    _require_possible(found)
+    return found
+
+
+def _require_possible(found: SearchResult) -> None:
+    """Raise IllegalPlan where no design of the space can be executed at all."""
+    reasons: dict[str, int] = {}
+    for board in found.boards:
+        if board.counts.evaluated > sum(board.counts.illegal.values()):
+            return
+        for reason, count in board.counts.illegal.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    if reasons:
+        name = f"{found.space.name}.toml"
+        raise IllegalPlan(
+            Problem(name, "choices", f"no design is possible: {reason}", f"{count:,} designs")
+            for reason, count in reasons.items()
+        )
 
 
 def with_settings(
@@ -81,11 +100,11 @@ def with_settings(
     """Return the space with another seed or number of trials where they are given."""
     loaded = space if isinstance(space, Space) else load_space(space)
     given = {name: value for name, value in (("seed", seed), ("trials", trials)) if value is not None}
-    limits = {"seed": 0, "trials": 1}
+    limits = {"seed": (0, LARGEST_SEED), "trials": (1, MOST_TRIALS)}
     problems = [
-        Problem("option", name, f"{value}", f"an integer of at least {limits[name]}")
+        Problem("option", name, f"{value}", "an integer from {} to {}".format(*limits[name]))
         for name, value in given.items()
-        if value < limits[name]
+        if not limits[name][0] <= value <= limits[name][1]
     ]
     if problems:
         raise UserError(problems)

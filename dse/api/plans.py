@@ -46,7 +46,7 @@ def plan_file(path: str | Path) -> dict[str, Any]:
         raise UserError(
             Problem(str(path), "", f"cannot be read: {reason}", "a TOML file with a plan")
         ) from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         raise UserError(Problem(str(path), "", f"not TOML: {error}", "see toml.io")) from None
 
 

@@ -1,11 +1,12 @@
 """The command line: parse, call, show. The only place that prints or ends the process.
 
-Exit codes: 0 done; 1 the answer is "nothing fits", or a stated bound is missed; 2 the input is wrong; 130
-interrupted.
+Exit codes: 0 done; 1 the answer is "nothing fits", or a stated bound is missed; 2 the input is wrong; 70 the
+program failed; 130 interrupted.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from dse.cli import catalogue, explore, plans, reproduce
 from dse.errors import NothingFits, UserError
 
 INTERRUPTED: Final = 130
+CRASHED: Final = 70  # EX_SOFTWARE
 
 # Plain help: loading and drawing boxes would take longer than everything else that --help does.
 app = typer.Typer(
@@ -71,9 +73,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         code = INTERRUPTED
+    except OSError as error:  # a path that the system refuses, a full disk
+        print(f"{error.filename or 'input'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     except Exception as error:
         if not hasattr(error, "exit_code") or not hasattr(error, "show"):
-            raise
+            return _crashed(error)
         error.show()  # a wrong option or argument
         return int(error.exit_code)
     if code == INTERRUPTED:
@@ -81,8 +86,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _crashed(error: Exception) -> int:
+    """Say that the program failed, not the input; 1 stays the answer "nothing fits"."""
+    if os.environ.get("DSE_DEBUG"):
+        raise error
+    print(f"internal error: {type(error).__name__}: {error}", file=sys.stderr)
+    print("please report it; DSE_DEBUG=1 shows where it happened", file=sys.stderr)
+    return CRASHED
+
+
+def _terminate(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run the command line of this process and exit with its code."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `dse hw list | head` ends without complaint
+    signal.signal(signal.SIGTERM, _terminate)  # leave nothing behind, as after Ctrl-C
     sys.exit(run())

@@ -115,7 +115,7 @@ def _parsed(entry: Traversable, file: str) -> tuple[dict[str, Any] | None, str, 
         if len(content) > _MAX_BYTES:
             return None, file, [Problem(file, "", f"{len(content)} bytes", f"at most {_MAX_BYTES} bytes")]
         return tomllib.loads(content.decode("utf-8")), file, []
-    except (tomllib.TOMLDecodeError, RecursionError) as error:  # also a key that is written twice
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:  # also a key that is written twice
         return None, file, [Problem(file, "", f"not TOML: {error}", "see hwprofiles/README.md for the form")]
     except (OSError, UnicodeDecodeError) as error:
         return None, file, [Problem(file, "", f"cannot be read: {error}", "a TOML file in UTF-8")]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Final, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from dse.errors import allowed_names
 from dse.vocabulary import Evidence
+
+LARGEST: Final = 1e15  # beyond any byte count, clock or rate of a board: a slip of the unit
 
 
 class Fault(NamedTuple):
@@ -92,6 +94,10 @@ class Quantity(Entry):
         for name, number in bounds.items():
             if not math.isfinite(number) or number < 0:
                 yield Fault(name, f"{number:g}", "must be a finite number, not negative")
+            elif number > LARGEST:
+                yield Fault(
+                    name, f"{number:g} in SI units", f"no board has more than {LARGEST:g} of anything"
+                )
         value, low, high = (bounds.get(name) for name in ("value", "low", "high"))
         if value is not None and low is not None and low > value:
             yield Fault("low", f"{low:g} above the value {value:g}", "low <= value <= high")

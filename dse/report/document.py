@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from dse.report.designs import Chunk, DesignWriter, design_chunks, design_schema
 from dse.report.files import atomic_folder
 from dse.report.provenance import provenance
 from dse.report.summary import completeness, report_text
-from dse.search.result import SearchResult
+from dse.search.result import BoardResult, SearchResult
 from dse.search.space import Space
 
 DESIGNS: Final = ("feasible", "all", "none")
@@ -148,6 +148,11 @@ def _board_reports(found: SearchResult, step: Callable[[int, int], None]) -> lis
     return reports
 
 
+def _subtitle(found: SearchResult, result: BoardResult) -> str:
+    """Say how many designs of this board were priced and how many of them are feasible."""
+    return f"{completeness(replace(found, boards=(result,)))}; {result.counts.feasible:,} feasible designs"
+
+
 def _figures(
     found: SearchResult, reports: list[BoardReport], others: Mapping[int, Any], folder: Path,
     step: Callable[[int, int], None],
@@ -165,7 +170,6 @@ def _figures(
         if not report.named:
             continue
         board = report.result.board
-        feasible = f"{report.result.counts.feasible:,} feasible designs"
         beaten = others.get(number, np.zeros((0, len(found.space.objectives))))
         units = [unit_info(label.replace("\n", ", "), plan) for label, plan in report.labels.items()]
         drawn = {
@@ -174,7 +178,7 @@ def _figures(
                     report.result,
                     beaten,
                     f"{found.space.name}: {board}",
-                    f"{completeness(found)}; {feasible}",
+                    _subtitle(found, report.result),
                 )
             ),
             "memory": draw.memory_figure(memory_info(f"Memory at the peak: {board}", report.labels)),

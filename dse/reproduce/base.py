@@ -6,7 +6,7 @@ row stands beside null models, which know MACs and one factor; a model has to be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,6 +15,9 @@ import numpy as np
 from dse.vocabulary import ReferenceEvidence
 
 MODEL: Final = "model"
+MEASURES: Final = ("median", "p90", "worst")
+LEVEL: Final = 0.5e-3
+"""Errors that differ by less than half a printed digit are level, and level is not beaten."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,16 @@ class Reproduction:
         found = ((name, Statistics.of(values)) for name, values in errors.items())
         return {name: statistics for name, statistics in found if statistics is not None}
 
+    def against_nulls(self, quantity: str, measures: Sequence[str] = MEASURES) -> tuple[Bound, ...]:
+        """Demand that the model beat every null model of ``quantity`` in each of ``measures``."""
+        found = self.statistics(quantity)
+        return tuple(
+            _against(quantity, measure, found[MODEL], name, null)
+            for measure in measures
+            for name, null in found.items()
+            if name != MODEL
+        )
+
     def to_frame(self) -> Any:
         """Return a pandas frame with one record per row and contrast."""
         import pandas as pd
@@ -156,6 +169,13 @@ class Reproduction:
                 for row in rows
             ]
         )
+
+
+def _against(quantity: str, measure: str, model: Statistics, name: str, null: Statistics) -> Bound:
+    own, other = (getattr(statistics, measure) for statistics in (model, null))
+    level = ", level" if abs(own - other) < LEVEL else ""
+    text = f"{measure} error of {quantity} below {name}: {own:.1%} against {other:.1%}{level}"
+    return Bound(text, own <= other - LEVEL)
 
 
 def _record(row: Comparison, contrast: bool) -> dict[str, Any]:

@@ -53,6 +53,9 @@ SAME_CORE: Final = "other libraries on the core"
 ANY_CORE: Final = "other libraries on any core"
 ONE_FACTOR: Final = "one factor"
 NULL_MODELS: Final = (ONE_FACTOR, "own ic rate", "MACs only")
+MEDIAN_OF_BLIND_CHOICE: Final = 0.24
+"""Median error of latency that was recorded when a form was chosen among an earlier family by the rows of
+the other organisations alone; nothing here computes it."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,9 @@ def reproduce() -> Reproduction:
         unpredicted=_unpredicted(runs),
     )
     return replace(
-        found, summary=(*_summaries(found), _coverage(found), _taken_over(runs)), bounds=_bounds(found)
+        found,
+        summary=(*_summaries(found), *_standing(found), _choice(found), _coverage(found), _taken_over(runs)),
+        bounds=_bounds(found),
     )
 
 
@@ -194,6 +199,16 @@ def _unpredicted(runs: Sequence[Run]) -> tuple[str, ...]:
 
 def _by_step(row: Comparison, *, same_library: bool) -> bool:
     return row.note.startswith(SAME_LIBRARY) == same_library
+
+
+def _choice(found: Reproduction) -> str:
+    factor = found.statistics(LATENCY)[ONE_FACTOR].median
+    beside = "worse than" if factor < MEDIAN_OF_BLIND_CHOICE else "no worse than"
+    return (
+        "the rule was chosen on these same rows, so its median is optimistic: choosing among an earlier "
+        "family of rules by the rows of other organisations alone gave a median of "
+        f"{MEDIAN_OF_BLIND_CHOICE:.0%} (a recorded figure, not computed here), {beside} {ONE_FACTOR} at {factor:.1%}"
+    )
 
 
 def _summaries(found: Reproduction) -> tuple[str, ...]:
@@ -229,12 +244,17 @@ def _taken_over(runs: Sequence[Run]) -> str:
     )
 
 
-def _bounds(found: Reproduction) -> tuple[Bound, ...]:
-    bounds = []
+def _standing(found: Reproduction) -> tuple[str, ...]:
+    """Say in which error the model is level with a null model or behind it, by the computed statistics."""
+    lines = []
     for quantity in (LATENCY, ENERGY):
-        statistics = found.statistics(quantity)
-        for name in NULL_MODELS:
-            model, null = statistics[MODEL].median, statistics[name].median
-            text = f"median error of {quantity}: {model:.1%}, below {name} at {null:.1%}"
-            bounds.append(Bound(text, model < null))
-    return tuple(bounds)
+        missed = [bound.text for bound in found.against_nulls(quantity) if not bound.holds]
+        lines.append(
+            f"{quantity}, where the model does not beat a null model: {'; '.join(missed) or 'nowhere'}"
+        )
+    return tuple(lines)
+
+
+def _bounds(found: Reproduction) -> tuple[Bound, ...]:
+    """The model should beat every null model in median, p90 and worst; else a bound is missed."""
+    return tuple(bound for quantity in (LATENCY, ENERGY) for bound in found.against_nulls(quantity))

@@ -16,6 +16,7 @@ from dse.workload import Workload, load_network
 
 BOARD: Final = "vega + hyperram-64"
 NO_TRANSFERS: Final = replace(DEFAULT, name="default without transfers", transfers=False)
+COMPLETE: Final = replace(QLR_CL, name="qlr-cl with element operations", elements=True)
 BATCH: Final = 128
 
 
@@ -67,7 +68,10 @@ def default_summary() -> tuple[str, ...]:
         ("Table IV as the paper counts", table_iv_costs(paper_board(VEGA))),
         ("with the true shapes", _priced(paper_board(VEGA), QLR_CL)),
         ("with depthwise rates of Fig. 8", _priced(macs_alone(load_board("vega"), "pulp-fp32"), QLR_CL)),
-        ("with element operations and the update", _priced(load_board("vega"), QLR_CL)),
+        (
+            "with element operations, bias gradients, calls and the update",
+            _priced(load_board("vega"), COMPLETE),
+        ),
         ("without the input gradient of the lowest unit", _priced(load_board("vega"), NO_TRANSFERS)),
         ("with transfers between levels", _priced(_board(), DEFAULT)),
     )

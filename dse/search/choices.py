@@ -9,7 +9,7 @@ from typing import Any, Final
 from dse.errors import UserError
 from dse.hardware import HardwareProfile
 from dse.plan.decisions import CODES, FROZEN_BITS, TrainingPlan, UpdatePolicy
-from dse.search.reader import Reader, is_integer
+from dse.search.reader import Reader, is_integer, shown
 from dse.vocabulary import REPLAY_BITS
 from dse.workload import Workload
 
@@ -30,7 +30,15 @@ EVENT_AXES: Final = (
 BLOCK_AXES: Final = ("head", "replay", "batch")
 """Decisions that tell blocks apart, besides board and network."""
 
-_INTEGERS: Final = {"n_replays": 1, "images_per_event": 1, "epochs": 1, "persist_every": 0}
+LARGEST_BATCH: Final = 65_536
+_INTEGERS: Final = {
+    "n_replays": (1, 1_000_000_000),
+    "images_per_event": (1, 1_000_000),
+    "epochs": (1, 1_000_000),
+    "persist_every": (0, 1_000_000),
+}
+"""Smallest and largest value; within them every count is exact in 64 bits."""
+
 _LISTED: Final = {"replay_bits": REPLAY_BITS, "frozen_bits": FROZEN_BITS}
 _DEFAULT: Final = TrainingPlan(cut=-1)
 _OTHER_DEFAULTS: Final[dict[str, Any]] = {
@@ -81,7 +89,8 @@ def _unlisted(policies: Sequence[UpdatePolicy]) -> tuple[UpdatePolicy, ...]:
 
 def _read(reader: Reader, key: str, name: str, found: Any) -> tuple[Any, ...]:
     if name in _INTEGERS:
-        return reader.integers(key, found, _INTEGERS[name])
+        low, high = _INTEGERS[name]
+        return reader.integers(key, found, low, high=high)
     if name in _LISTED:
         return reader.integers(key, found, 0, _LISTED[name])
     if name == "policy":
@@ -116,26 +125,27 @@ def _name(reader: Reader, key: str, value: Any) -> str | None:
 def _cut(reader: Reader, key: str, value: Any) -> int | str | None:
     if value in ("all", "last", "input"):
         return str(value)
-    if is_integer(value) and value >= -1:
+    if is_integer(value) and -1 <= value <= LARGEST_BATCH:
         return int(value)
-    reader.wrong(key, repr(value), "the index of an LR layer, 'all', 'last' or 'input'")
+    reader.wrong(key, shown(value), "the index of an LR layer, 'all', 'last' or 'input'")
     return None
 
 
 def _micro_batch(reader: Reader, key: str, value: Any) -> int | None:
     if value == "batch":
         return WHOLE_BATCH
-    if is_integer(value) and value >= 1:
+    if is_integer(value) and 1 <= value <= 2 * LARGEST_BATCH:
         return int(value)
-    reader.wrong(key, repr(value), "an integer of at least 1, or 'batch'")
+    reader.wrong(key, shown(value), f"an integer from 1 to {2 * LARGEST_BATCH}, or 'batch'")
     return None
 
 
 def _batch(reader: Reader, key: str, value: Any) -> tuple[int, int] | None:
     pair = isinstance(value, list | tuple) and len(value) == 2 and all(is_integer(one) for one in value)
-    if pair and value[0] >= 1 and value[1] >= 0:
+    if pair and 1 <= value[0] <= LARGEST_BATCH and 0 <= value[1] <= LARGEST_BATCH:
         return int(value[0]), int(value[1])
-    reader.wrong(key, repr(value), "a pair [new samples of at least 1, replays of at least 0]")
+    allowed = f"a pair [new samples from 1 to {LARGEST_BATCH}, replays from 0 to {LARGEST_BATCH}]"
+    reader.wrong(key, shown(value), allowed)
     return None
 
 

@@ -12,6 +12,9 @@ from dse.errors import Problem, UserError, allowed_names
 LONGEST: Final = 100_000
 """Most values that one decision may list."""
 
+LARGEST: Final = 1_000_000_000
+"""Largest integer of a decision or setting where nothing smaller is stated: products stay exact."""
+
 
 @dataclass
 class Reader:
@@ -31,8 +34,9 @@ class Reader:
     def adopt(self, error: UserError, key: str) -> None:
         """Take over the problems of a network or board; those without a file of their own get this one."""
         for problem in error.problems:
-            own = problem.file not in ("input", "")
-            self.problems.append(problem if own else Problem(self.file, key, problem.found, problem.allowed))
+            own = problem.file.endswith(".toml")
+            part = f"{key}.{problem.key}" if problem.key in ("width", "resolution", "classes") else key
+            self.problems.append(problem if own else Problem(self.file, part, problem.found, problem.allowed))
 
     def raise_problems(self) -> None:
         """Raise UserError where something is wrong."""
@@ -67,12 +71,14 @@ class Reader:
         self.wrong(f"{where}.{key}", repr(value), limits)
         return default
 
-    def integer(self, data: Mapping[str, Any], key: str, where: str, default: int, low: int) -> int:
-        """Return an integer of at least ``low``; the default where absent."""
+    def integer(
+        self, data: Mapping[str, Any], key: str, where: str, default: int, low: int, high: int = LARGEST
+    ) -> int:
+        """Return an integer in low..high; the default where absent."""
         value = data.get(key, default)
-        if is_integer(value) and value >= low:
+        if is_integer(value) and low <= value <= high:
             return int(value)
-        self.wrong(f"{where}.{key}", repr(value), f"an integer of at least {low}")
+        self.wrong(f"{where}.{key}", shown(value), f"an integer from {low} to {high}")
         return default
 
     def word(
@@ -100,33 +106,44 @@ class Reader:
         accepted = [accept(f"{key}[{i}]" if many else key, value) for i, value in enumerate(listed)]
         return tuple(dict.fromkeys(value for value in accepted if value is not None))
 
-    def integers(self, key: str, found: Any, low: int, known: Collection[int] = ()) -> tuple[int, ...]:
-        """Return the integers of a list or of ``{ from, to, step }``, each at least ``low`` or ``known``."""
+    def integers(
+        self, key: str, found: Any, low: int, known: Collection[int] = (), high: int = LARGEST
+    ) -> tuple[int, ...]:
+        """Return the integers of a list or of ``{ from, to, step }``, each in low..high or ``known``."""
         if isinstance(found, Mapping):
-            return self._range(key, found, low)
-        text = f"one of {', '.join(map(str, known))}" if known else f"an integer of at least {low}"
+            return self._range(key, found, low, high)
+        text = f"one of {', '.join(map(str, known))}" if known else f"an integer from {low} to {high}"
 
         def accept(where: str, value: Any) -> int | None:
-            if is_integer(value) and (value in known if known else value >= low):
+            if is_integer(value) and (value in known if known else low <= value <= high):
                 return int(value)
-            self.wrong(where, repr(value), text)
+            self.wrong(where, shown(value), text)
             return None
 
         return self.values(key, found, accept)
 
-    def _range(self, key: str, table: Mapping[str, Any], low: int) -> tuple[int, ...]:
+    def _range(self, key: str, table: Mapping[str, Any], low: int, high: int) -> tuple[int, ...]:
         before = len(self.problems)
         self.known_keys(table, ("from", "to", "step"), key)
         for name in ("from", "to"):
             if name not in table:
                 self.wrong(key, f"no {name!r}", "a range has from, to and step")
-        first, step = self.integer(table, "from", key, low, low), self.integer(table, "step", key, 1, 1)
-        last = self.integer(table, "to", key, low, low)
+        first, step = self.integer(table, "from", key, low, low, high), self.integer(table, "step", key, 1, 1)
+        last = self.integer(table, "to", key, low, low, high)
         if len(self.problems) == before and last < first:
             self.wrong(key, f"from {first} to {last}", "to must not be less than from")
         if len(self.problems) == before and (last - first) // step >= LONGEST:
             self.wrong(key, f"{(last - first) // step + 1} values", f"at most {LONGEST}")
         return tuple(range(first, last + 1, step)) if len(self.problems) == before else ()
+
+
+def shown(value: Any) -> str:
+    """Write what was found, shortened: a number of thousands of digits says nothing."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer too long to be written
+        return "an integer of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:50]}... ({len(text)} characters)"
 
 
 def is_integer(value: Any) -> bool:

@@ -40,6 +40,8 @@ METHODS: Final = ("auto", "exact", "nsga2", "tpe", "random")
 DEFAULT_OBJECTIVES: Final = ("accuracy", "ram_peak_bytes", "event_j")
 NO_ACCURACY: Final = "none"
 LARGEST_FILE: Final = 1 << 20  # bytes
+MOST_TRIALS: Final = 10_000_000
+LARGEST_SEED: Final = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,8 @@ def load_space(path: str | Path) -> Space:
         raise UserError(
             Problem(str(path), "", f"cannot be read: {reason}", "a TOML file that describes a space")
         ) from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        # ValueError: a number of thousands of digits.
         raise UserError(Problem(str(path), "", f"not TOML: {error}", "see toml.io")) from None
     return Space.from_dict(data, file=str(path), folder=file.parent)
 
@@ -314,7 +317,7 @@ def _duty(reader: Reader, table: Mapping[str, Any]) -> Duty:
         reader.number(table, "inferences_per_day", "duty", default.inferences_per_day),
         reader.number(table, "capture_ms", "duty", default.capture_s * 1e3) / 1e3,
         reader.number(table, "capture_mj", "duty", default.capture_j * 1e3) / 1e3,
-        reader.integer(table, "horizon_events", "duty", default.horizon_events, 1),
+        reader.integer(table, "horizon_events", "duty", default.horizon_events, 1, 1_000_000),
     )
 
 
@@ -328,8 +331,8 @@ def _settings(reader: Reader, table: Mapping[str, Any]) -> SearchSettings:
     reader.known_keys(table, tuple(vars(default)), "search")
     return SearchSettings(
         method=reader.word(table, "method", "search", default.method, METHODS),
-        trials=reader.integer(table, "trials", "search", default.trials, 1),
-        seed=reader.integer(table, "seed", "search", default.seed, 0),
+        trials=reader.integer(table, "trials", "search", default.trials, 1, MOST_TRIALS),
+        seed=reader.integer(table, "seed", "search", default.seed, 0, LARGEST_SEED),
         chunk=reader.integer(table, "chunk", "search", default.chunk, 0),
-        exact_limit=reader.integer(table, "exact_limit", "search", default.exact_limit, 1),
+        exact_limit=reader.integer(table, "exact_limit", "search", default.exact_limit, 1, 10**12),
     )

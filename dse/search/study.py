@@ -95,6 +95,8 @@ def explore_study(
         for done in study.run(SAMPLERS[sampler](seed), trials):
             if progress is not None:
                 progress(number * trials + done, len(space.boards) * trials)
+            if len(study.outcomes) >= study.size:
+                break  # every design has been priced
         boards.append(study.tally.result())
     return SearchResult(space, tuple(boards), method=sampler, complete=False, seed=seed, trials=trials)
 
@@ -108,6 +110,7 @@ class BoardStudy:
         self.tally = Tally(space, board)
         self.outcomes: dict[int, Outcome] = {}
         self.first: list[dict[str, int]] = []
+        self.size = sum(block.size for block in space.board_blocks(board))
 
     def start(self, limit: int, trials: int) -> None:
         """Price a coarser grid of up to ``limit`` designs and take its front as the first trials.

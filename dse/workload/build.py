@@ -19,7 +19,7 @@ from dse.workload.units import cut_problems, output_problems, with_units
 INPUT: Final = "input"
 """The name under which layers read the network input."""
 
-LARGEST: Final = 2**48
+LARGEST: Final = 2**40
 """Elements, weights and MACs of one layer stay below this, so that sums are exact in 64 bits."""
 
 

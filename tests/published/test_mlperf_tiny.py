@@ -41,3 +41,14 @@ def test_libraries_that_others_measured_too() -> None:
     found = STUDY.statistics(LATENCY, lambda row: row.note.startswith(SAME_LIBRARY))
     assert found[MODEL].median < 0.03, rows_text(LATENCY)
     assert found[MODEL].worst < 0.25, rows_text(LATENCY)
+
+
+def test_the_summary_says_how_the_rule_was_chosen_and_where_it_is_not_better() -> None:
+    text = "\n".join(STUDY.summary)
+    factor = STUDY.statistics(LATENCY)["one factor"]
+    assert (
+        f"median of 24% (a recorded figure, not computed here), worse than one factor at {factor.median:.1%}"
+        in text
+    )
+    assert f"below one factor: {factor.worst:.1%} against {factor.worst:.1%}, level" in text
+    assert "p90 error of latency of vww below own ic rate" in text

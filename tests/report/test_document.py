@@ -177,3 +177,13 @@ def test_a_sampled_run_says_so(tmp_path: Path) -> None:
     text = (folder / "report.md").read_text(encoding="utf-8")
     assert "Sampled by random (seed 3):" in text
     assert "complete front" not in text
+
+
+def test_the_subtitle_of_a_front_counts_the_designs_of_its_own_board() -> None:
+    found = dse.explore({**TINY, "boards": ["stm32l4r5", "stm32h743"]})
+    for result in found.boards:
+        counts = result.counts
+        assert counts.total < found.space.size
+        assert document._subtitle(found, result) == (
+            f"exact, complete front: all {counts.total:,} designs priced; {counts.feasible:,} feasible designs"
+        )

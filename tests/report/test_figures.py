@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 import dse
 from dse.report.bar_info import energy_info, memory_info, time_info, unit_info
 from dse.report.figures import explanation_figure, front_figure, save_all
+from dse.report.figures.labels import write_names
 from dse.report.figures.style import linear_ticks, log_ticks
 from dse.report.front_info import AXES, front_info, staircase
 from tests.report.spaces import STUDIED
@@ -122,3 +123,37 @@ def test_figures_leave_the_settings_of_the_user_alone(explanation: Any) -> None:
     before = dict(mpl.rcParams)
     explanation_figure(explanation)
     assert dict(mpl.rcParams) == before
+
+
+def extents(figure: Figure, axes: Any) -> list[Any]:
+    figure.draw_without_rendering()
+    return [text.get_window_extent() for text in axes.texts]
+
+
+def named_panel(points: dict[str, tuple[float, float]]) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(4, 4))
+    axes = figure.subplots()
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.plot(*zip((0.2, 0.8), (0.6, 0.2), strict=True), drawstyle="steps-post")
+    axes.plot(*zip(*points.values(), strict=True), "o", markersize=9)
+    figure.draw_without_rendering()
+    write_names(axes, points, "red", "grey")
+    return figure, axes
+
+
+def test_names_cover_no_marker_and_no_line() -> None:
+    points = {"smallest": (0.2, 0.8), "balanced": (0.6, 0.2), "most frugal": (0.66, 0.2)}
+    figure, axes = named_panel(points)
+    boxes = extents(figure, axes)
+    path = [(x / 100, 0.8) for x in range(20, 61)] + [(0.6, y / 100) for y in range(20, 81)]
+    places = axes.transData.transform([*points.values(), *path])
+    assert len(boxes) == len(points)
+    for box in boxes:
+        assert not any(box.contains(*place) for place in places)
+        assert sum(box.overlaps(other) for other in boxes) == 1
+
+
+def test_designs_that_coincide_share_one_label() -> None:
+    _, axes = named_panel({"balanced": (0.5, 0.5), "most frugal": (0.505, 0.5), "smallest": (0.1, 0.9)})
+    assert [text.get_text() for text in axes.texts] == ["balanced, most frugal", "smallest"]

@@ -81,6 +81,15 @@ def test_missed_bounds_are_listed() -> None:
     assert study(ROW, bounds=(kept, missed)).missed == (missed,)
 
 
+@pytest.mark.parametrize(
+    ("model", "holds", "end"), [(140.0, True, "50.0%"), (150.0, False, ", level"), (160.0, False, "50.0%")]
+)
+def test_a_level_null_model_is_not_beaten(model: float, holds: bool, end: str) -> None:
+    bound, _ = study(replace(ROW, model=model)).against_nulls("time", ["worst"])
+    assert bound.text.startswith("worst error of time below one factor: ")
+    assert (bound.holds, bound.text.endswith(end)) == (holds, True)
+
+
 def test_the_text_shows_model_beside_published() -> None:
     text = comparison_text(ROW)
     assert text == (

@@ -90,3 +90,8 @@ def test_designs_below_64_mb() -> None:
     assert roles["learning weights"] == roles["gradients"]
     over = {design.name for design in qlr_memory.designs() if design.total_bytes >= 64e6}
     assert "LR layer 19, N 1500, 8 bits" in over  # 49 MB of replays, and what learns on them
+
+
+def test_no_bound_counts_a_fitted_row() -> None:
+    assert "predicted row 26 of VEGA within 1 %" in [bound.text for bound in STUDY.bounds]
+    assert any(line.startswith("fitted rows 20 to 25 of Table IV") for line in STUDY.summary)

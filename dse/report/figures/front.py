@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 
+from dse.report.figures.labels import write_names
 from dse.report.figures.style import BLUE, FAINT, VERMILION, linear_ticks, log_ticks, new_figure, styled
 from dse.report.front_info import AXES, FrontInfo, staircase
 
@@ -20,7 +20,7 @@ MARKERS: Final = ("D", "s", "^")
 
 
 def front_figure(info: FrontInfo) -> Figure:
-    """Draw every pair of objectives: dominated designs faint, the front on top, named designs labelled."""
+    """Draw every pair of objectives: dominated designs faint, the front on top, names beside."""
     with styled():
         count = len(info.pairs)
         columns = min(count, 3)
@@ -35,6 +35,9 @@ def front_figure(info: FrontInfo) -> Figure:
         figure.legend(
             handles=_keys(info), loc="outside lower left", ncols=7, columnspacing=1.6, handletextpad=0.4
         )
+        figure.draw_without_rendering()  # labels are placed by where the layout puts the axes
+        for axes, pair in zip(grid.flat, info.pairs, strict=False):
+            name_designs(axes, info, *pair)
     return figure
 
 
@@ -71,26 +74,17 @@ def draw_projection(axes: Axes, info: FrontInfo, horizontal: int, vertical: int)
         )
     for axis, column, of in ((axes.xaxis, horizontal, meaning[0]), (axes.yaxis, vertical, meaning[1])):
         _scale(axes, axis, np.concatenate([info.front[:, column], info.others[:, column]]), of)
-    _names(axes, {name: (x[position], y[position]) for position, name in info.named.items()})
     axes.set_xlabel(_label(meaning[0]))
     axes.set_ylabel(_label(meaning[1]))
 
 
-def _names(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
-    """Write names beside their points, with a halo; one that would cover another moves up."""
-    to_share = axes.transData + axes.transAxes.inverted()
-    taken: list[tuple[float, float]] = []
-    for name, point in sorted(points.items(), key=lambda item: item[1]):
-        across, up = to_share.transform(point)
-        right, lift = across <= 0.5, 0.0
-        while any(abs(across - other) < 0.5 and abs(up + lift - height) < 0.045 for other, height in taken):
-            lift += 0.05
-        taken.append((across, up + lift))
-        text = axes.annotate(
-            name, point, (9 if right else -9, lift * 300), textcoords="offset points", va="center",
-            ha="left" if right else "right", fontsize=10, color=VERMILION, zorder=6,
-        )  # fmt: skip
-        text.set_path_effects([withStroke(linewidth=3, foreground="white")])
+def name_designs(axes: Axes, info: FrontInfo, horizontal: int, vertical: int) -> None:
+    """Name the named designs of a projection whose layout is final."""
+    points = {
+        name: (float(info.front[position, horizontal]), float(info.front[position, vertical]))
+        for position, name in info.named.items()
+    }
+    write_names(axes, points, VERMILION, FAINT)
 
 
 def _label(axis: Any) -> str:
