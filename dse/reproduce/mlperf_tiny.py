@@ -207,7 +207,8 @@ def _choice(found: Reproduction) -> str:
     return (
         "the rule was chosen on these same rows, so its median is optimistic: choosing among an earlier "
         "family of rules by the rows of other organisations alone gave a median of "
-        f"{MEDIAN_OF_BLIND_CHOICE:.0%} (a recorded figure, not computed here), {beside} {ONE_FACTOR} at {factor:.1%}"
+        f"{MEDIAN_OF_BLIND_CHOICE:.0%} (a recorded figure, not computed here), "
+        f"{beside} {ONE_FACTOR} at {factor:.1%}"
     )
 
 

@@ -185,5 +185,6 @@ def test_the_subtitle_of_a_front_counts_the_designs_of_its_own_board() -> None:
         counts = result.counts
         assert counts.total < found.space.size
         assert document._subtitle(found, result) == (
-            f"exact, complete front: all {counts.total:,} designs priced; {counts.feasible:,} feasible designs"
+            f"exact, complete front: all {counts.total:,} designs priced; "
+            f"{counts.feasible:,} feasible designs"
         )
