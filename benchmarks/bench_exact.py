@@ -104,7 +104,7 @@ def large() -> list[Figure]:
 
 
 def step_heavy() -> list[Figure]:
-    """A space whose designs differ in their training steps rather than in N: rate of all, and of those that fit."""
+    """A space whose designs differ in their training steps, not in N: rate of all, and of those that fit."""
     space = Space.from_dict(STEP_HEAVY)
     with timed() as clock:
         result = explore_exact(space)

@@ -86,7 +86,7 @@ def test_a_plan_object_is_taken_as_it_is() -> None:
         ({"operating_point": "120GHz"}, "stm32l4r5 has none of '120GHz'; it has: 120MHz"),
         ({"replay_level": "HyperRAM"}, "stm32l4r5 has none of 'HyperRAM'; it has: SRAM, flash, or 'auto'"),
         ({"colour": "red"}, "colour: unknown key 'colour'"),
-        ({"epochs": True}, "epochs: True; an integer of at least 1"),
+        ({"epochs": True}, "epochs: True; an integer from 1 to 1000000"),
         ({"policy": "some"}, "policy: unknown update policy 'some'"),
     ],
 )

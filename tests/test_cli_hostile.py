@@ -11,6 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from dse import TrainingPlan, estimate
+from dse.cli import run
+from dse.errors import UserError
+from dse.report import catalogue
+
 HUGE = "9" * 23
 SPACE = 'networks = ["har-cnn-1d"]\nboards = ["stm32l476rg"]\nobjectives = ["ram_peak_bytes", "event_j"]\n'
 
@@ -49,6 +54,11 @@ def test_an_epoch_count_that_would_overflow_is_refused() -> None:
         (f"{SPACE}[choices]\nn_replays = {'9' * 5000}\n", "not TOML"),
         ("a = " + "[" * 5000, "not TOML"),
         (f"{SPACE}[search]\nseed = {HUGE}\n", "search.seed"),
+        (f"{SPACE}[duty]\nevents_per_day = {'9' * 400}\n", "duty.events_per_day: 999"),
+        (f"{SPACE}[budgets]\nevent_j = {'9' * 400}\n", "budgets.event_j: 999"),
+        (f'{SPACE}[choices]\npolicy = "last-{"9" * 5000}"\n', "choices.policy"),
+        (f'networks = ["har-cnn-1d"]\nboards = ["{"x" * 300}.toml"]\n', "File name too long"),
+        (f"{SPACE}[choices]\nmicro_batch = [1000]\n", "no design is possible: "),
         (
             'networks = [{ name = "mobilenet-v1", width = -1 }]\nboards = ["vega"]\n',
             "space.toml: networks[0].width",
@@ -70,6 +80,51 @@ def test_a_name_that_is_too_long_for_the_system(tmp_path: Path) -> None:
     done = dse("explore", "vega", "--out", "x" * 300, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        f"estimate har-cnn-1d vega --no-intervals --csv {'x' * 300}.csv",
+        f"explain har-cnn-1d vega --figure {'x' * 300}.png",
+        f"hw check {'x' * 300}.toml",
+        f"estimate har-cnn-1d vega --cut {'9' * 5000}",
+        f"estimate har-cnn-1d vega --batch {'9' * 5000}+1",
+        "estimate har-cnn-1d vega --cut ²",
+        "hw check ./folder.toml",
+        "networks list foo",
+        "explore vega --seed 4294967296",
+        "explore vega --trials 10000001",
+    ],
+)
+def test_hostile_arguments_exit_with_2(
+    arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.toml").mkdir()
+    assert run(arguments.split()) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert "did you mean 'list'" not in said
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.toml"]
+
+
+def test_a_crash_exits_with_70(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(_: object) -> None:
+        raise ZeroDivisionError("nought")
+
+    monkeypatch.setattr(catalogue, "boards_text", broken)
+    monkeypatch.delenv("DSE_DEBUG", raising=False)
+    assert run(["hw", "list"]) == 70
+    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.setenv("DSE_DEBUG", "1")
+    assert run(["hw", "list"]) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_plan_from_python_is_held_to_the_same_range() -> None:
+    with pytest.raises(UserError, match="epochs: .* an integer from 1 to 1000000"):
+        estimate("har-cnn-1d", "vega", TrainingPlan(cut=0, epochs=2**62), intervals=False)
 
 
 def test_a_board_of_absurd_size(tmp_path: Path) -> None:

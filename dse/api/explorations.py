@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +20,7 @@ from dse.report.files import atomic_path, require_new_folder, require_writable_f
 from dse.search import SearchResult, Space, method_for
 from dse.search import explore as search
 from dse.search import load_space as read_space
+from dse.search.blocks import TOO_FEW_IMAGES
 from dse.search.space import LARGEST_SEED, MOST_TRIALS
 
 DEFAULT: Final = (
@@ -46,7 +49,10 @@ def load_space(name_or_path: str | Path | Mapping[str, Any]) -> Space:
     if name in list_explorations():
         text = (files("dse") / "explorations" / f"{name}.toml").read_text(encoding="utf-8")
         return Space.from_dict(tomllib.loads(text), file=f"{name}.toml")
-    if not name.endswith(".toml") and not Path(name).exists():
+    exists = False
+    with suppress(OSError):  # a name that the system refuses
+        exists = Path(name).exists()
+    if not name.endswith(".toml") and not exists:
         known = ", ".join(list_explorations())
         raise UserError(Problem(name, "", "no such file or exploration", f"a TOML file, or one of: {known}"))
     return read_space(name)
@@ -69,8 +75,8 @@ def explore(
     seed, trials: of a sampled search; as the space says where None.
     progress: called with (done, in all) as the search goes on.
 
-    Raises UserError with every problem. Where nothing fits, the result says so: see
-    ``SearchResult.require_front``.
+    Raises UserError with every problem, IllegalPlan where no design is possible. Where nothing fits, the
+    result says so: see ``SearchResult.require_front``.
 
     """
     found = search(with_settings(space, seed, trials), method=method, progress=progress)
@@ -79,19 +85,19 @@ def explore(
 
 
 def _require_possible(found: SearchResult) -> None:
-    """Raise IllegalPlan where no design of the space can be executed at all."""
-    reasons: dict[str, int] = {}
-    for board in found.boards:
-        if board.counts.evaluated > sum(board.counts.illegal.values()):
+    """Raise IllegalPlan where every design of the space is known to be impossible."""
+    reasons: Counter[str] = Counter()
+    for number, board in enumerate(found.boards):
+        illegal = Counter(board.counts.illegal)
+        if not found.complete:  # a sampled search never meets these
+            illegal[TOO_FEW_IMAGES] += sum(block.dropped for block in found.space.board_blocks(number))
+        if illegal.total() < board.counts.total:
             return
-        for reason, count in board.counts.illegal.items():
-            reasons[reason] = reasons.get(reason, 0) + count
-    if reasons:
-        name = f"{found.space.name}.toml"
-        raise IllegalPlan(
-            Problem(name, "choices", f"no design is possible: {reason}", f"{count:,} designs")
-            for reason, count in reasons.items()
-        )
+        reasons += illegal
+    raise IllegalPlan(
+        Problem(found.space.name, "choices", f"no design is possible: {reason}", f"{count:,} designs")
+        for reason, count in reasons.items()
+    )
 
 
 def with_settings(

@@ -13,7 +13,7 @@ from dse.errors import IllegalPlan, Problem, UserError
 from dse.hardware import HardwareProfile
 from dse.plan.decisions import CODES, PlanBatch, TrainingPlan
 from dse.search.choices import AUTO, DECISIONS, WHOLE_BATCH, codes_of, read_choices
-from dse.search.reader import Reader
+from dse.search.reader import Reader, shown
 from dse.workload import Workload
 
 LARGEST_FILE: Final = 1 << 20  # bytes
@@ -95,7 +95,7 @@ def _single(reader: Reader, name: str, value: Any) -> bool:
     """Refuse what would be several designs: one plan has one value per decision."""
     several = isinstance(value, list | tuple) and name != "batch"
     if several or (isinstance(value, Mapping) and name != "policy"):
-        reader.wrong(name, f"{value!r}", "one value; several make a space, see `dse explore`")
+        reader.wrong(name, shown(value), "one value; several make a space, see `dse explore`")
         return False
     return True
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Final
 
@@ -88,8 +89,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _crashed(error: Exception) -> int:
     """Say that the program failed, not the input; 1 stays the answer "nothing fits"."""
-    if os.environ.get("DSE_DEBUG"):
-        raise error
+    if os.environ.get("DSE_DEBUG") == "1":
+        traceback.print_exception(error)
+        return CRASHED
     print(f"internal error: {type(error).__name__}: {error}", file=sys.stderr)
     print("please report it; DSE_DEBUG=1 shows where it happened", file=sys.stderr)
     return CRASHED

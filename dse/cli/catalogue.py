@@ -72,6 +72,11 @@ def networks(
         raise UserError(
             Problem("dse networks show", "network", "missing", f"one of {', '.join(list_networks())}")
         )
+    elif action == "list":
+        found = f"{network!r} behind 'list'"
+        raise UserError(
+            Problem("dse networks list", "", found, "nothing; one network: dse networks show NAME")
+        )
     else:
         raise UnknownName("action", action, ("list", "show"), file="dse networks")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from functools import wraps
 from operator import getitem
@@ -102,4 +103,4 @@ def read_decisions(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _number(word: str) -> int | str:
-    return int(word) if word.removeprefix("-").isdigit() else word
+    return int(word) if re.fullmatch(r"-?[0-9]{1,30}", word) else word  # longer ones are refused as words

@@ -102,11 +102,22 @@ def _tables(
         entry: Traversable = folder.joinpath(f"{name_or_path}.toml")
     elif name_or_path.endswith(".toml") or "/" in name_or_path:
         entry = Path(name_or_path)
-        if not entry.is_file():
-            return None, name_or_path, [Problem(name_or_path, "", "no such file", "the path of a TOML file")]
+        found = _why_no_file(entry)
+        if found:
+            return None, name_or_path, [Problem(name_or_path, "", found, "the path of a TOML file")]
     else:
         raise UnknownName(what, name_or_path, known)
     return _parsed(entry, entry.name if name_or_path in known else name_or_path)
+
+
+def _why_no_file(path: Path) -> str:
+    """Say why ``path`` is no file; empty where it is one."""
+    try:
+        if path.is_dir():
+            return "is a folder"
+        return "" if path.is_file() else "no such file"
+    except OSError as error:  # a name that the system refuses
+        return f"cannot be read: {error.strerror}"
 
 
 def _parsed(entry: Traversable, file: str) -> tuple[dict[str, Any] | None, str, list[Problem]]:
@@ -115,10 +126,10 @@ def _parsed(entry: Traversable, file: str) -> tuple[dict[str, Any] | None, str, 
         if len(content) > _MAX_BYTES:
             return None, file, [Problem(file, "", f"{len(content)} bytes", f"at most {_MAX_BYTES} bytes")]
         return tomllib.loads(content.decode("utf-8")), file, []
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:  # also a key that is written twice
-        return None, file, [Problem(file, "", f"not TOML: {error}", "see hwprofiles/README.md for the form")]
     except (OSError, UnicodeDecodeError) as error:
         return None, file, [Problem(file, "", f"cannot be read: {error}", "a TOML file in UTF-8")]
+    except (ValueError, RecursionError) as error:  # also a key that is written twice, a number without end
+        return None, file, [Problem(file, "", f"not TOML: {error}", "see hwprofiles/README.md for the form")]
 
 
 def _sources(tables: Mapping[str, Any], file: str, problems: list[Problem]) -> dict[str, str]:

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from dse.errors import allowed_names
 from dse.vocabulary import Evidence
 
-LARGEST: Final = 1e15  # beyond any byte count, clock or rate of a board: a slip of the unit
+LARGEST: Final = 1e15
+"""No number of a board is larger, in SI units: beyond it a unit has slipped."""
 
 
 class Fault(NamedTuple):
@@ -96,7 +97,7 @@ class Quantity(Entry):
                 yield Fault(name, f"{number:g}", "must be a finite number, not negative")
             elif number > LARGEST:
                 yield Fault(
-                    name, f"{number:g} in SI units", f"no board has more than {LARGEST:g} of anything"
+                    name, f"{number:g}", f"no board has more than {LARGEST:g} of anything, in SI units"
                 )
         value, low, high = (bounds.get(name) for name in ("value", "low", "high"))
         if value is not None and low is not None and low > value:

@@ -123,7 +123,10 @@ class Reader:
             self.fault(f"{trail}.{fault.field}", fault.found, fault.allowed)
         if self.count > before:
             return None
-        return Quantity(**fields | {name: fields[name] * factor for name in _BOUNDS if name in fields})
+        fields |= {name: fields[name] * factor for name in _BOUNDS if name in fields}
+        for fault in Quantity.faults(fields):  # what only the unit makes absurd
+            self.fault(f"{trail}.{fault.field}", fault.found, fault.allowed)
+        return Quantity(**fields) if self.count == before else None
 
     def _quantity_fields(self, raw: Mapping[str, Any], trail: str) -> dict[str, Any]:
         known = (*_BOUNDS, "kind", "source", "note", "included")

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from dse.errors import Problem, UserError
 
 _PARTIAL: Final = ".partial"
-RUN_FILES: Final = ("front.csv", "designs.parquet", "figures", "report.md", "run.json", "timing.json")
-"""What a run writes into its folder; anything else there is the user's."""
+_OLD: Final = ".old"
+_ATTEMPTS: Final = 100
 
 
 def require_writable_file(path: Path) -> Path:
     """Return ``path``; raise UserError where a file could not be written there."""
-    if path.is_dir():
+    if _is_folder(path):
         raise UserError(Problem(str(path), "", "is a folder", "the path of a file"))
     _require_writable_folder(path.parent, path)
     return path
@@ -28,7 +30,7 @@ def require_writable_file(path: Path) -> Path:
 
 def require_new_folder(path: Path) -> Path:
     """Return ``path``, its parents made; raise UserError where no folder could be written there."""
-    if path.exists() and not path.is_dir():
+    if not _is_folder(path) and path.exists():
         raise UserError(Problem(str(path), "", "is a file", "the path of a folder"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +40,16 @@ def require_new_folder(path: Path) -> Path:
         ) from None
     _require_writable_folder(path.parent, path)
     return path
+
+
+def _is_folder(path: Path) -> bool:
+    """Ask the system; raise UserError where it refuses the very name, such as one that is too long."""
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise UserError(
+            Problem(str(path), "", f"cannot be written: {error.strerror}", "a place that can be written")
+        ) from None
 
 
 def _require_writable_folder(folder: Path, target: Path) -> None:
@@ -54,7 +66,8 @@ def _require_writable_folder(folder: Path, target: Path) -> None:
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a path to write to; it takes the place of ``path`` at the end, and vanishes on any error."""
-    partial = path.with_name(f".{path.stem[:100]}.{os.getpid()}{_PARTIAL}{path.suffix}")
+    _remove_leftovers(path)
+    partial = _hidden(path, _PARTIAL + path.suffix)
     try:
         yield partial
         partial.replace(path)
@@ -67,10 +80,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a hidden folder to write into; it takes the place of ``path`` at the end.
 
-    On any error it vanishes. A folder that is there already stays as it is until the new one is complete.
+    On any error it vanishes. A folder that is there already stays as it is until the new one is complete;
+    what the new one does not write (a user's notes) is kept. Of several writers the last to finish wins.
     """
     _remove_leftovers(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
+    partial = _hidden(path, _PARTIAL)
     partial.mkdir()
     try:
         yield partial
@@ -80,39 +94,81 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+def _hidden(path: Path, ending: str) -> Path:
+    """Return a new name beside ``path`` that tells which process owns it."""
+    return path.with_name(f".{path.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}{ending}")
+
+
 def _remove_leftovers(path: Path) -> None:
-    """Remove what killed runs left of the same folder; what a living process writes stays."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{_PARTIAL}"):
-        owner = leftover.name.removesuffix(_PARTIAL).rsplit(".", 1)[-1]
-        if owner.isdigit() and not _alive(int(owner)):
+    """Clear what killed runs left of the same target; what a living process writes stays.
+
+    A folder that was moved aside when its run was killed returns to its place, and is never deleted here.
+    """
+    for leftover in path.parent.glob(f".{glob.escape(path.name[:100])}.*-*.*"):
+        owner = leftover.name.removeprefix(f".{path.name[:100]}.").partition("-")[0]
+        if not owner.isdecimal() or _alive(int(owner)):
+            continue
+        if leftover.name.endswith(_OLD):
+            if not path.exists():
+                leftover.rename(path)
+        elif leftover.name.endswith((_PARTIAL, _PARTIAL + path.suffix)):
             shutil.rmtree(leftover, ignore_errors=True)
+            leftover.unlink(missing_ok=True)
 
 
 def _alive(process: int) -> bool:
+    """Return whether ``process`` may still run; where that cannot be told, it may."""
+    if os.name != "posix":
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:
+    except (OSError, OverflowError):
         return True  # it exists, but is somebody else's
     return True
 
 
 def _replace_folder(new: Path, path: Path) -> None:
-    """Put ``new`` at ``path``; an older run there is moved aside first and deleted last.
+    """Put ``new`` at ``path``; an older folder there is moved aside first and deleted last."""
+    for _ in range(_ATTEMPTS):
+        if not path.exists() and _moved(new, path):
+            return
+        old = _hidden(path, _OLD)
+        try:
+            path.rename(old)
+        except FileNotFoundError:  # another run took it away
+            continue
+        try:
+            _keep(old, new)
+            moved = _moved(new, path)
+        except BaseException:
+            if not path.exists():
+                old.rename(path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+        if moved:
+            return
+    raise FileExistsError(errno.EEXIST, "other runs keep writing it", str(path))
 
-    Files that a user put into the old folder move into the new one. Of two runs that end at once one stays.
-    """
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    with suppress(FileNotFoundError):
-        path.rename(old)
-        for kept in old.iterdir():
-            if kept.name not in RUN_FILES:
-                kept.rename(new / kept.name)
+
+def _moved(new: Path, path: Path) -> bool:
+    """Rename ``new`` to ``path``; return False where another run was faster."""
     try:
         new.rename(path)
-    except OSError:  # another run of the same inputs came first; its files are the same to the byte
-        if not path.is_dir():
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        shutil.rmtree(new, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
+        return False
+    return True
+
+
+def _keep(old: Path, new: Path) -> None:
+    """Copy into ``new`` what only ``old`` has."""
+
+    def there(folder: str, names: list[str]) -> list[str]:
+        place = new / Path(folder).relative_to(old)
+        both = [name for name in names if os.path.lexists(place / name)]
+        return [name for name in both if not ((place / name).is_dir() and Path(folder, name).is_dir())]
+
+    shutil.copytree(old, new, symlinks=True, ignore=there, dirs_exist_ok=True)

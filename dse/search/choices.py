@@ -118,7 +118,7 @@ def _word(reader: Reader, key: str, name: str, value: Any) -> int | None:
 def _name(reader: Reader, key: str, value: Any) -> str | None:
     if isinstance(value, str) and value:
         return value
-    reader.wrong(key, repr(value), "a name")
+    reader.wrong(key, shown(value), "a name")
     return None
 
 
@@ -160,6 +160,8 @@ def _policies(reader: Reader, key: str, found: Any) -> tuple[UpdatePolicy, ...]:
             policies.append(UpdatePolicy.parse(value, file=reader.file, key=where))
         except UserError as error:
             reader.adopt(error, where)
+        except (ValueError, OverflowError):  # a number of thousands of digits
+            reader.wrong(where, shown(value), "all, bias, last-1, last-2, last-K or a table of units")
     return tuple(policies)
 
 

@@ -15,6 +15,9 @@ LONGEST: Final = 100_000
 LARGEST: Final = 1_000_000_000
 """Largest integer of a decision or setting where nothing smaller is stated: products stay exact."""
 
+SHOWN: Final = 60
+"""Characters of a wrong value that a message repeats."""
+
 
 @dataclass
 class Reader:
@@ -29,14 +32,15 @@ class Reader:
 
     def unknown(self, key: str, what: str, name: object, known: Iterable[object]) -> None:
         """Note a name that nothing answers to, with the nearest known one."""
-        self.wrong(key, f"unknown {what} {str(name)!r}", allowed_names(name, [str(one) for one in known]))
+        text = name if isinstance(name, str) else shown(name)
+        found = f"unknown {what} {shown(text)}"
+        self.wrong(key, found, allowed_names(text[:SHOWN], [str(one) for one in known]))
 
     def adopt(self, error: UserError, key: str) -> None:
         """Take over the problems of a network or board; those without a file of their own get this one."""
         for problem in error.problems:
-            own = problem.file.endswith(".toml")
-            part = f"{key}.{problem.key}" if problem.key in ("width", "resolution", "classes") else key
-            self.problems.append(problem if own else Problem(self.file, part, problem.found, problem.allowed))
+            own = problem.file == self.file or problem.file.endswith(".toml") or "/" in problem.file
+            self.problems.append(problem if own else Problem(self.file, key, problem.found, problem.allowed))
 
     def raise_problems(self) -> None:
         """Raise UserError where something is wrong."""
@@ -48,7 +52,7 @@ class Reader:
         value = data.get(key, {})
         if isinstance(value, Mapping):
             return value
-        self.wrong(key, f"{value!r}", "a table")
+        self.wrong(key, shown(value), "a table")
         return {}
 
     def known_keys(self, data: Mapping[str, Any], known: Collection[str], where: str = "") -> None:
@@ -65,10 +69,9 @@ class Reader:
         value = data.get(key, default)
         limits = f"a finite number {'above' if above else 'of at least'} {low:g}"
         limits += "" if high == math.inf else f" and at most {high:g}"
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if number and low <= value <= high and not (above and value == low):
+        if is_finite(value) and low <= value <= high and not (above and value == low):
             return float(value)
-        self.wrong(f"{where}.{key}", repr(value), limits)
+        self.wrong(f"{where}.{key}", shown(value), limits)
         return default
 
     def integer(
@@ -143,7 +146,15 @@ def shown(value: Any) -> str:
         text = repr(value)
     except ValueError:  # an integer too long to be written
         return "an integer of thousands of digits"
-    return text if len(text) <= 60 else f"{text[:50]}... ({len(text)} characters)"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 10]}... ({len(text)} characters)"
+
+
+def is_finite(value: Any) -> bool:
+    """Return whether ``value`` is a number that a float can hold, and not a truth value."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # TOML allows integers of any length
+        return False
 
 
 def is_integer(value: Any) -> bool:

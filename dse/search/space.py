@@ -7,6 +7,7 @@ import json
 import tomllib
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +30,7 @@ from dse.search.choices import (
     read_choices,
     require_somewhere,
 )
-from dse.search.reader import Reader
+from dse.search.reader import Reader, shown
 from dse.workload import Workload, load_network
 
 KEYS: Final = (
@@ -191,8 +192,11 @@ def _read_space(reader: Reader, data: Mapping[str, Any], folder: Path | None) ->
     if "accuracy" in objectives and accuracy is None:
         reader.wrong("objectives", "'accuracy' with accuracy = 'none'", f"a source: {', '.join(SOURCES)}")
     choices = read_choices(reader, reader.table(data, "choices"))
+    name = data.get("name", Path(reader.file).stem)
+    if not isinstance(name, str):
+        reader.wrong("name", shown(name), "text")
     space = Space(
-        name=str(data.get("name", Path(reader.file).stem)),
+        name=str(name) if isinstance(name, str) else "",
         networks=networks, network_names=names, boards=boards,
         objectives=objectives, accuracy=accuracy, choices=choices,
         budgets=read_budgets(reader, reader.table(data, "budgets"), boards),
@@ -238,14 +242,17 @@ def _networks(
         reader.known_keys(table, ("name", "width", "resolution", "classes"), key)
         options = {name: table[name] for name in ("width", "resolution", "classes") if name in table}
         if not isinstance(table.get("name"), str):
-            reader.wrong(
-                f"{key}.name", repr(table.get("name")), "the name of a network, or the path of its file"
-            )
+            found_name = shown(table.get("name"))
+            reader.wrong(f"{key}.name", found_name, "the name of a network, or the path of its file")
             continue
         try:
             workload = load_network(_beside(table["name"], folder), **options)
         except UserError as error:
-            reader.adopt(error, key)
+            for problem in error.problems:  # a variant that this file asks for is a mistake of this file
+                if problem.key in options:
+                    reader.wrong(f"{key}.{problem.key}", problem.found, problem.allowed)
+                else:
+                    reader.adopt(UserError(problem), key)
             continue
         suffix = ",".join(f"{name}={value}" for name, value in options.items())
         found[table["name"] + (f"@{suffix}" if suffix else "")] = workload
@@ -256,7 +263,7 @@ def _boards(reader: Reader, data: Mapping[str, Any], folder: Path | None) -> tup
     found: dict[str, HardwareProfile] = {}
     for key, entry in _entries(reader, data, "boards"):
         if not isinstance(entry, str):
-            reader.wrong(key, repr(entry), "a board with its parts, such as 'vega + hyperram-64'")
+            reader.wrong(key, shown(entry), "a board with its parts, such as 'vega + hyperram-64'")
             continue
         try:
             board = load_board(" + ".join(_beside(piece, folder) for piece in split_board(entry)))
@@ -277,15 +284,16 @@ def _entries(reader: Reader, data: Mapping[str, Any], key: str) -> list[tuple[st
 
 def _beside(name: str, folder: Path | None) -> str:
     """Return the path of a file that lies beside the space file, else the name as it is."""
-    if folder is not None and name.endswith(".toml") and (folder / name).is_file():
-        return str(folder / name)
+    with suppress(OSError):  # a name that the system refuses is reported where it is read
+        if folder is not None and name.endswith(".toml") and (folder / name).is_file():
+            return str(folder / name)
     return name
 
 
 def _objectives(reader: Reader, data: Mapping[str, Any]) -> tuple[str, ...]:
     found = data.get("objectives", list(DEFAULT_OBJECTIVES))
     if not isinstance(found, list | tuple):
-        reader.wrong("objectives", repr(found), "a list of 2 to 4 names")
+        reader.wrong("objectives", shown(found), "a list of 2 to 4 names")
         return DEFAULT_OBJECTIVES
     known = tuple(OBJECTIVES)  # a tuple, because a file may hold what cannot be hashed
     for number, name in enumerate(found):

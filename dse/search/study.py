@@ -19,7 +19,7 @@ from dse.search.coarse import Axes
 from dse.search.exact import Progress, Tally
 from dse.search.pricing import Designs, price_designs
 from dse.search.result import BoardResult, SearchResult
-from dse.search.space import Space
+from dse.search.space import MOST_TRIALS, Space
 
 if TYPE_CHECKING:
     import optuna
@@ -29,6 +29,9 @@ POPULATION: Final = 50
 
 GRID: Final = 4
 """Designs of the coarser grid per trial: priced in bulk, they cost far less than a trial does."""
+
+LARGEST_GRID: Final = 1_000_000
+"""Most designs of the coarser grid, however many trials there are."""
 
 WORST: Final = 1e30
 """Stands for a price that does not exist, in trials that are infeasible anyway."""
@@ -75,7 +78,8 @@ def explore_study(
     sampler
         ``nsga2``, ``tpe`` or ``random``; raises UnknownName for another.
     trials, seed
-        Trials per board and seed; as the space says where 0 and None.
+        Trials per board and seed; as the space says where 0 and None. A board gets no more trials than it has
+        designs.
     coarse
         Largest number of designs on the coarser grid whose front the study starts from; ``GRID`` times the
         trials where negative, none where 0.
@@ -85,14 +89,14 @@ def explore_study(
     """
     if sampler not in SAMPLERS:
         raise UnknownName("sampler", sampler, SAMPLERS, key="search.method")
-    trials = trials or space.search.trials
+    trials = min(trials or space.search.trials, MOST_TRIALS)
     seed = space.search.seed if seed is None else seed
-    coarse = GRID * trials if coarse < 0 else coarse
     boards: list[BoardResult] = []
     for number in range(len(space.boards)):
         study = BoardStudy(space, number)
-        study.start(coarse, trials)
-        for done in study.run(SAMPLERS[sampler](seed), trials):
+        asked = min(trials, study.size)
+        study.start(min(GRID * asked, LARGEST_GRID) if coarse < 0 else coarse, asked)
+        for done in study.run(SAMPLERS[sampler](seed), asked):
             if progress is not None:
                 progress(number * trials + done, len(space.boards) * trials)
             if len(study.outcomes) >= study.size:

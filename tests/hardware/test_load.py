@@ -214,3 +214,15 @@ def test_what_is_shipped() -> None:
     assert {"vega", "stm32l476rg", "stm32f746", "nrf52840"} < set(list_boards())
     assert len(list_boards()) >= 10
     assert {"hyperram-64", "qspi-nor", "psram", "fram"} <= set(list_parts())
+
+
+@pytest.mark.parametrize("size", ["1e300", "1e308", "2e12", "9" * 400])
+def test_a_size_that_only_a_slip_explains(tmp_path: Path, size: str) -> None:
+    source = (Path(__file__).parents[2] / "hwprofiles" / "stm32l476rg.toml").read_text(encoding="utf-8")
+    path = tmp_path / "board.toml"
+    path.write_text(
+        source.replace("size_kib = { value = 96,", f"size_kib = {{ value = {size},"), encoding="utf-8"
+    )
+    assert "size_kib.value: " in str(check_board(path)[0])
+    with pytest.raises(UserError, match=r"size_kib\.value: "):
+        load_board(path)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,19 +39,59 @@ def test_an_interrupted_folder_leaves_the_older_one(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["run", "old.txt"]
 
 
+def write_whole(target: Path, name: str, text: str) -> None:
+    with atomic_folder(target) as partial:
+        (partial / name).write_text(text, encoding="utf-8")
+
+
+def dead_process() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
 def test_a_complete_folder_replaces_the_older_one(tmp_path: Path) -> None:
-    for name in ("old", "new"):
-        with atomic_folder(tmp_path / "run") as partial:
-            (partial / name).touch()
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["new", "run"]
+    for text in ("old", "new"):
+        write_whole(tmp_path / "run", "front.csv", text)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["front.csv", "run"]
+    assert (tmp_path / "run" / "front.csv").read_text(encoding="utf-8") == "new"
 
 
-def test_a_folder_that_a_killed_run_left_is_no_obstacle(tmp_path: Path) -> None:
-    (tmp_path / ".run.partial").mkdir()
-    (tmp_path / ".run.partial" / "leftover").touch()
-    with atomic_folder(tmp_path / "run") as partial:
-        (partial / "new").touch()
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["new", "run"]
+def test_files_of_the_user_stay(tmp_path: Path) -> None:
+    write_whole(tmp_path / "run", "front.csv", "old")
+    (tmp_path / "run" / "my").mkdir()
+    (tmp_path / "run" / "my" / "notes.txt").write_text("mine", encoding="utf-8")
+    write_whole(tmp_path / "run", "front.csv", "new")
+    assert (tmp_path / "run" / "my" / "notes.txt").read_text(encoding="utf-8") == "mine"
+    assert (tmp_path / "run" / "front.csv").read_text(encoding="utf-8") == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_of_two_writers_the_last_one_wins(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "run") as slow:
+        (slow / "front.csv").write_text("slow", encoding="utf-8")
+        write_whole(tmp_path / "run", "front.csv", "fast")
+    assert (tmp_path / "run" / "front.csv").read_text(encoding="utf-8") == "slow"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    dead, living = f".run.{dead_process()}-00.partial", f".run.{os.getpid()}-00.partial"
+    for name in (dead, living, ".run.notes-00.partial"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "leftover").touch()
+    write_whole(tmp_path / "run", "front.csv", "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [living, ".run.notes-00.partial", "run"]
+    )
+
+
+def test_a_folder_that_a_killed_run_moved_aside_returns(tmp_path: Path) -> None:
+    aside = tmp_path / f".run.{dead_process()}-00.old"
+    aside.mkdir()
+    (aside / "notes.txt").touch()
+    write_whole(tmp_path / "run", "front.csv", "new")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["front.csv", "notes.txt", "run"]
 
 
 def test_a_failed_file_leaves_the_older_one(tmp_path: Path) -> None:
@@ -69,6 +112,8 @@ def test_places_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
         require_new_folder(file / "run")
     with pytest.raises(UserError, match="cannot be written"):
         require_writable_file(file / "table.csv")
+    with pytest.raises(UserError, match="too long"):
+        require_new_folder(tmp_path / ("x" * 300))
     with pytest.raises(UserError, match="is a folder"):
         require_writable_file(tmp_path)
 

@@ -133,9 +133,18 @@ MISTAKES = {
         {"choices": {"replay_bits": []}},
         "choices.replay_bits: an empty list; at least one value",
     ),
-    "fraction": ({"choices": {"n_replays": [1.5]}}, "choices.n_replays[0]: 1.5; an integer of at least 1"),
-    "truth value": ({"choices": {"n_replays": True}}, "choices.n_replays: True; an integer of at least 1"),
-    "negative size": ({"choices": {"n_replays": -4}}, "choices.n_replays: -4; an integer of at least 1"),
+    "fraction": (
+        {"choices": {"n_replays": [1.5]}},
+        "choices.n_replays[0]: 1.5; an integer from 1",
+    ),
+    "truth value": (
+        {"choices": {"n_replays": True}},
+        "choices.n_replays: True; an integer from 1",
+    ),
+    "negative size": (
+        {"choices": {"n_replays": -4}},
+        "choices.n_replays: -4; an integer from 1",
+    ),
     "9 bits": (
         {"choices": {"replay_bits": 9}},
         "choices.replay_bits: 9; one of 1, 2, 3, 4, 5, 6, 7, 8, 16, 32",
@@ -150,7 +159,7 @@ MISTAKES = {
     ),
     "zero step": (
         {"choices": {"n_replays": {"from": 1, "to": 3, "step": 0}}},
-        "choices.n_replays.step: 0; an integer of at least 1",
+        "choices.n_replays.step: 0; an integer from 1 to 1000000000",
     ),
     "too long": (
         {"choices": {"n_replays": {"from": 1, "to": 9_000_000}}},
@@ -167,7 +176,7 @@ MISTAKES = {
     "no new samples": ({"choices": {"batch": [[0, 4]]}}, "choices.batch[0]: [0, 4]; a pair [new samples"),
     "micro-batch": (
         {"choices": {"micro_batch": [0]}},
-        "choices.micro_batch[0]: 0; an integer of at least 1, or",
+        "choices.micro_batch[0]: 0; an integer from 1 to 131072, or",
     ),
     "policy": ({"choices": {"policy": ["most"]}}, "choices.policy[0]: unknown update policy 'most'"),
     "unknown point": (
@@ -210,7 +219,7 @@ MISTAKES = {
         {"search": {"method": "nsga3"}},
         "search.method: unknown method 'nsga3'; did you mean 'nsga2'?",
     ),
-    "no trials": ({"search": {"trials": 0}}, "search.trials: 0; an integer of at least 1"),
+    "no trials": ({"search": {"trials": 0}}, "search.trials: 0; an integer from 1 to 10000000"),
     "unknown network": ({"networks": ["har-cnn"]}, "networks[0]: unknown network 'har-cnn'; did you mean"),
     "unknown board": ({"boards": ["stm32l476"]}, "boards[0]: unknown board 'stm32l476'; did you mean"),
     "no boards": ({"boards": []}, "boards: nothing; a list of at least one of the boards"),

@@ -216,7 +216,7 @@ LAYER_MISTAKES = {
     "a layer too large": (
         "kernel = 3",
         "kernel = 65536, groups = 1, stride = 1, padding = 65536",
-        "layers.a: 442843463308384665600 elements, weights or MACs; one layer has fewer than 281474976710656",
+        "layers.a: 442843463308384665600 elements, weights or MACs; one layer has fewer than 1099511627776",
     ),
 }
 
