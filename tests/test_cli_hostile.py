@@ -123,7 +123,7 @@ def test_a_crash_exits_with_70(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 
 def test_a_plan_from_python_is_held_to_the_same_range() -> None:
-    with pytest.raises(UserError, match="epochs: .* an integer from 1 to 1000000"):
+    with pytest.raises(UserError, match=r"epochs: .* an integer from 1 to 1000000"):
         estimate("har-cnn-1d", "vega", TrainingPlan(cut=0, epochs=2**62), intervals=False)
 
 

@@ -22,7 +22,7 @@ Space = Annotated[str, typer.Argument(help="A space: a TOML file, or a name of `
 
 def explore(
     space: Annotated[str | None, typer.Argument(help="A space: a TOML file, or a name of --list. Without it, "
-        "four that come with the program are explored one after the other.", show_default=False)] = None,
+        "those of a newcomer are explored one after the other.", show_default=False)] = None,
     out: Annotated[str, typer.Option(help="The run folder is made in this folder.", metavar="DIR")] = "runs",
     method: Annotated[str, typer.Option(help="auto, exact, nsga2, tpe or random; else as the space says.",
         metavar="NAME", show_default=False)] = "",

@@ -136,3 +136,11 @@ def test_importing_the_search_does_not_import_optuna() -> None:
     code = "import sys, dse.search; print({'optuna', 'pandas', 'matplotlib'} & sys.modules.keys())"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+def test_a_board_gets_no_more_trials_than_it_has_designs() -> None:
+    tiny = space(choices={"cut": "last", "replay_bits": [7, 8]})
+    done: list[int] = []
+    found = explore_study(tiny, "random", trials=10**9, coarse=0, progress=lambda at, _: done.append(at))
+    assert 0 < len(done) <= tiny.size // module.POPULATION + len(tiny.boards)  # one call per generation
+    assert 0 < found.priced <= tiny.size
