@@ -77,8 +77,8 @@ def layer_cycles(context: Context, dtype: str, pass_: str, mask: Any, *, folded:
 def step_time(context: Context, step: TrainingStep, placement: Placement) -> StepTime:
     """Time of one mini-batch by unit and pass at every operating point, and the bytes per level."""
     cycles = _step_cycles(context, step)
-    compute = cycles[:, None] / context.clocks_hz[None, :, None, None]
     if not context.accounting.transfers:
+        compute = cycles[:, None] / context.clocks_hz[None, :, None, None]
         nothing = np.zeros((len(step), len(context.board.levels)))
         return StepTime(cycles, compute, nothing, nothing, {})
     cycles[:, :-1, :3] += step.calls * _setup_cycles(context)

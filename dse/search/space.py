@@ -6,9 +6,9 @@ import hashlib
 import json
 import tomllib
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -141,11 +141,6 @@ class Space:
     @cached_property
     def _by_kind(self) -> dict[tuple[int, int, Kind], Block]:
         return {(block.board, block.network, block.kind): block for block in self.blocks}
-
-    def with_codes(self, codes: Mapping[tuple[int, int], Axes], batches: Sequence[tuple[int, int]]) -> Space:
-        """Return the same space with fewer values per decision."""
-        values = {**self.choices.values, "batch": tuple(batches)}
-        return replace(self, codes=codes, choices=Choices(values, self.choices.policies))
 
     @cached_property
     def content_hash(self) -> str:
