@@ -17,6 +17,9 @@ PRODUCT = sorted([*(ROOT / "dse").rglob("*.py"), *(ROOT / "hwprofiles").rglob("*
 DSE = [path for path in PRODUCT if path.is_relative_to(ROOT / "dse")]
 PYTHON = sorted([*PRODUCT, *(ROOT / "tests").rglob("*.py"), *(ROOT / ".ci").rglob("*.py")])
 
+IMPORT_NAMES = {"scikit-learn": "sklearn", "pillow": "PIL"}
+"""Packages that are imported under another name than they are installed by."""
+
 LINES_PER_FILE = 400
 LINES_PER_BODY = 45
 LONGER_BODIES: dict[str, str] = {}
@@ -55,7 +58,8 @@ def test_imports_follow_the_table(path: Path) -> None:
 def test_third_party_packages_are_declared(path: Path) -> None:
     metadata = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]
     declared = [*metadata["dependencies"], *metadata["optional-dependencies"]["train"]]
-    known = {Requirement(line).name for line in declared} | stdlib_module_names | {"dse", "hwprofiles"}
+    packages = {Requirement(line).name for line in declared}
+    known = {IMPORT_NAMES.get(name, name) for name in packages} | stdlib_module_names | {"dse", "hwprofiles"}
     importers = {"dse.workload.onnx": {"onnx"}, "dse.workload.tflite": {"tflite"}}
     name = module_name(path)
     found = {found.name.split(".")[0] for found in architecture.imports(read(path), name)} - {"?"}

@@ -1,0 +1,76 @@
+"""The part of a plan that accuracy can depend on: what a training run executes, and nothing about the board.
+
+One run answers for every clock, placement, order of updates and micro-batch that shares it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import Final
+
+from dse.plan.decisions import TrainingPlan, UpdatePolicy
+from dse.workload import Workload
+
+LEARNING_CHOICES: Final = (
+    "head", "replay", "cut", "policy", "frozen_bits", "replay_bits", "rounding", "learning_dtype", "bn_mode",
+    "optimiser", "new_per_batch", "replays_per_batch", "new_samples", "first_input", "n_replays",
+    "images_per_event", "epochs",
+)  # fmt: skip
+"""Decisions that what is learned can depend on."""
+
+EXACT_BITS: Final = 32
+
+
+def quantises_new(plan: TrainingPlan) -> bool:
+    """Return whether the latents of new samples pass the replay quantiser.
+
+    They do where they are cached as latents between epochs, and where the learning stage's input is kept as
+    stored; raw replays that are not cached as latents never exist at replay bits, nor does a network input.
+    """
+    if plan.cut < 0 or plan.replay_bits >= EXACT_BITS:
+        return False
+    if plan.new_samples == "cache_latent":
+        return True
+    return plan.replay != "raw" and plan.first_input == "stored"
+
+
+def learning_plan(workload: Workload, plan: TrainingPlan) -> TrainingPlan:
+    """Return the plan that every plan with the same training run shares.
+
+    What a board decides, or what changes the order of the arithmetic alone, becomes neutral: micro-batches
+    are the mini-batch, updates accumulate, weights are persisted each event, replays lie wherever they fit.
+    """
+    plan = plan.canonical(workload)
+    new_samples = "cache_latent" if quantises_new(plan) else "recompute"
+    bits, rounding = plan.replay_bits, plan.rounding
+    if plan.replay == "none" and new_samples == "recompute":
+        bits, rounding = EXACT_BITS, "nearest"  # nothing is held at replay bits
+    return replace(
+        plan,
+        replay_level="auto",
+        micro_batch=plan.new_per_batch + plan.replays_per_batch,
+        update="accumulate",
+        persist_every=1,
+        first_input="dequantised",
+        new_samples=new_samples,
+        replay_bits=bits,
+        rounding=rounding if bits < EXACT_BITS else "nearest",
+        frozen_bits=plan.frozen_bits if plan.cut >= 0 else EXACT_BITS,
+    )
+
+
+def learning_content(workload: Workload, plan: TrainingPlan) -> dict[str, object]:
+    """Return the decisions of ``learning_plan`` as plain values, a policy by the units that it lets learn."""
+    plan = learning_plan(workload, plan)
+    ratio, bias = UpdatePolicy.parse(plan.policy).resolve(workload, plan.cut)
+    content: dict[str, object] = {name: getattr(plan, name) for name in LEARNING_CHOICES}
+    content["policy"] = [ratio.tolist(), bias.tolist()]
+    return content
+
+
+def learning_key(workload: Workload, plan: TrainingPlan) -> str:
+    """Return 16 hexadecimal digits that plans share exactly when they share ``learning_content``."""
+    content = {"network": workload.content_hash, **learning_content(workload, plan)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
