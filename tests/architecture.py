@@ -16,6 +16,7 @@ _RESULTS: Final = _WORK | {"validation", "reproduce"}
 ALLOWED: Final[Mapping[str, Collection[str]]] = {
     **dict.fromkeys(BASE, BASE),
     "explorations": (),  # data
+    "studies": (),  # data
     "workload": BASE,
     "hardware": BASE,
     "plan": BASE | {"workload"},

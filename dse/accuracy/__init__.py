@@ -1,6 +1,6 @@
-"""What a plan learns: published tables now, models fitted to measured runs under the same interface.
+"""What a plan learns: published tables, and models fitted to measured runs under the same interface.
 
-A source is listed in ``SOURCES`` under the name that a space file uses.
+A source that needs no runs is listed in ``SOURCES`` under the name that a space file uses.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dse.accuracy.base import STATUSES, AccuracyEstimate, AccuracySource
+from dse.accuracy.measured import MeasuredAccuracy, Unmeasured
 from dse.accuracy.published import PublishedCore50
 from dse.errors import UnknownName
 
@@ -23,4 +24,13 @@ def accuracy_source(name: str, *, file: str = "input", key: str = "accuracy") ->
     return SOURCES[name]()
 
 
-__all__ = ["SOURCES", "STATUSES", "AccuracyEstimate", "AccuracySource", "PublishedCore50", "accuracy_source"]
+__all__ = [
+    "SOURCES",
+    "STATUSES",
+    "AccuracyEstimate",
+    "AccuracySource",
+    "MeasuredAccuracy",
+    "PublishedCore50",
+    "Unmeasured",
+    "accuracy_source",
+]

@@ -10,18 +10,19 @@ from numpy.typing import NDArray
 
 from dse.workload import Workload
 
-STATUSES: Final = ("published", "interpolated", "extrapolated", "unknown")
+STATUSES: Final = ("measured", "published", "interpolated", "fitted", "extrapolated", "unknown")
 """How an estimate came about, strongest first; an estimate holds positions in this tuple."""
 
-PUBLISHED, INTERPOLATED, EXTRAPOLATED, UNKNOWN = range(4)
+MEASURED, PUBLISHED, INTERPOLATED, FITTED, EXTRAPOLATED, UNKNOWN = range(6)
 
 FloatArray = NDArray[np.float64]
 
 
 class AccuracyEstimate(NamedTuple):
-    """Accuracy as a fraction in 0..1 with its 90 % interval for one training run; NaN where unknown.
+    """Accuracy as a fraction in 0..1 with a 90 % interval; NaN where unknown.
 
-    All arrays have the broadcast shape of the choices that were asked about. ``status`` holds positions
+    The interval is that of the mean over the seeds where ``status`` is measured, else that of one training
+    run. All arrays have the broadcast shape of the choices that were asked about. ``status`` holds positions
     in ``STATUSES``.
     """
 

@@ -21,11 +21,14 @@ from dse.search import SearchResult, Space, method_for
 from dse.search import explore as search
 from dse.search import load_space as read_space
 from dse.search.blocks import TOO_FEW_IMAGES
-from dse.search.space import LARGEST_SEED, MOST_TRIALS
+from dse.search.settings import LARGEST_SEED, MOST_TRIALS
+
+MEASURED_DEFAULT: Final = "shapes"
+"""The exploration whose accuracy is measured by training runs on data that come along."""
 
 DEFAULT: Final = (
     "vega", "small-boards", "small-boards-extended", "small-mobilenet", "small-mcunet", "small-mcunet-96",
-    "small-heads",
+    "small-heads", MEASURED_DEFAULT,
 )  # fmt: skip
 """Explorations that answer the first question of a newcomer, one after the other."""
 

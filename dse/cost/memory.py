@@ -18,7 +18,8 @@ from typing import Final
 import numpy as np
 
 from dse.cost.context import Context
-from dse.plan.decisions import BoolArray, FloatArray, IntArray
+from dse.plan.decisions import NEW_SAMPLES, REPLAYS, BoolArray, FloatArray, IntArray, PlanBatch
+from dse.plan.spec import FRAME_BYTES
 from dse.plan.step import TrainingStep
 from dse.plan.timeline import DYNAMIC_ROLES
 from dse.vocabulary import Role
@@ -136,6 +137,17 @@ def place_static(
     chosen[chosen < 0] = largest
     used[np.arange(len(size)), chosen] += size
     return chosen
+
+
+def sample_bytes(step: TrainingStep, plans: PlanBatch, *, whole: bool) -> tuple[FloatArray, FloatArray]:
+    """Bytes of one replay and of one new sample as each is stored, (P,); ``whole`` rounds latents up."""
+    raw = float(np.prod(step.workload.input_shape)) * FRAME_BYTES
+    latent = step.latent_bytes.astype(float)
+    if not whole:
+        latent = step.latent_elements * step.spec.latent_bits / 8.0
+    replay = np.where(plans.replay == REPLAYS.index("raw"), raw, latent)
+    new = np.where(plans.new_samples == NEW_SAMPLES.index("cache_raw"), raw, latent)
+    return replay, new
 
 
 def replay_bytes(n_replays: IntArray, sample_bytes: FloatArray, *, header: bool) -> FloatArray:

@@ -23,7 +23,7 @@ from dse.cost.latency import (
     step_time,
     store_cycles,
 )
-from dse.cost.memory import KEPT_ORDER, Placement, label_bytes, place
+from dse.cost.memory import KEPT_ORDER, Placement, label_bytes, place, sample_bytes
 from dse.errors import IllegalPlan, Problem, UnknownName
 from dse.plan.decisions import (
     NEW_SAMPLES,
@@ -34,7 +34,6 @@ from dse.plan.decisions import (
     PlanBatch,
     TrainingPlan,
 )
-from dse.plan.spec import FRAME_BYTES
 from dse.plan.step import READ, WRITE, TrainingStep, training_step
 from dse.plan.techniques import illegal
 from dse.vocabulary import Role
@@ -166,7 +165,7 @@ def _step_costs(context: Context, plans: PlanBatch, step: TrainingStep) -> StepC
     time, frozen = step_time(context, step, placement), frozen_time(context, step, placement)
     outside = byte_energy(context)
     clocks = context.clocks_hz
-    sample, new = _sample_bytes(context, step, plans)
+    sample, new = sample_bytes(step, plans, whole=context.accounting.replay_headers)
     persist = placement.role_bytes[Role.PERSISTENT_COPY]
     copies = placement.level[Role.INFERENCE_COPY]
     head_s, head_bytes = head_event(context, step, placement)
@@ -215,17 +214,6 @@ def _frozen_power(context: Context, step: TrainingStep) -> FloatArray:
     """The int8 frozen stage draws inference power, an fp32 one training power: (S, C)."""
     power = active_power(context)
     return np.where(step.spec.frozen_bytes[:, None] == 1, power[:, 0], power[:, 1])
-
-
-def _sample_bytes(context: Context, step: TrainingStep, plans: PlanBatch) -> tuple[FloatArray, FloatArray]:
-    """Bytes of one replay and of one new sample, as each is stored."""
-    raw = float(np.prod(context.workload.input_shape)) * FRAME_BYTES
-    latent = step.latent_bytes.astype(float)
-    if not context.accounting.replay_headers:
-        latent = step.latent_elements * step.spec.latent_bits / 8.0
-    replay = np.where(plans.replay == REPLAYS.index("raw"), raw, latent)
-    new = np.where(plans.new_samples == NEW_SAMPLES.index("cache_raw"), raw, latent)
-    return replay, new
 
 
 def _nonvolatile_bytes(context: Context, placement: Placement) -> FloatArray:

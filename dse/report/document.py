@@ -1,6 +1,7 @@
 """The folder that a run leaves behind: tables, figures, a report, and what it was made from.
 
-All files but ``timing.json`` are the same bytes for the same inputs and versions.
+All files but ``timing.json`` are the same bytes for the same inputs and versions (see ``dse.report.inputs``
+for one more where a task names data of the user).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Final
 from dse.report.board_report import BoardReport, board_report
 from dse.report.designs import Chunk, DesignWriter, design_chunks, design_schema, sampled_values
 from dse.report.files import atomic_folder
+from dse.report.inputs import write_inputs
 from dse.report.provenance import provenance
 from dse.report.summary import completeness, report_text
 from dse.search.result import BoardResult, SearchResult
@@ -84,6 +86,7 @@ def write_run(
     watch = watch or Stopwatch()
     with atomic_folder(folder) as partial:
         _front(found, partial / "front.csv")
+        write_inputs(found.space, partial)
         others, written = _designs(found, partial, designs, say("designs"))
         watch.stage("designs")
         reports = _board_reports(found, say("intervals"))

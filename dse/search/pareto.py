@@ -170,7 +170,11 @@ def scaled(values: FloatArray, ranges: Ranges, names: Sequence[str]) -> FloatArr
 
 def hypervolume(values: FloatArray, ranges: Ranges, names: Sequence[str]) -> float:
     """Return the volume that the points ``values`` (k, m) dominate up to 1.1, after ``scaled``."""
-    if len(values) == 0:
+    return volume(scaled(values, ranges, names))
+
+
+def volume(points: FloatArray) -> float:
+    """Return the volume that ``points`` (k, m), scaled to 0..1, dominate up to 1.1 on every axis."""
+    if len(points) == 0:
         return 0.0
-    reference = np.full(len(names), REFERENCE)
-    return float(moocore.hypervolume(scaled(values, ranges, names), ref=reference))
+    return float(moocore.hypervolume(points, ref=np.full(points.shape[1], REFERENCE)))

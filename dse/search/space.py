@@ -8,12 +8,12 @@ import tomllib
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from dse.accuracy import SOURCES, AccuracySource
+from dse.accuracy import SOURCES, AccuracySource, Unmeasured
 from dse.cost.accounting import DEFAULT, PRESETS, Accounting
 from dse.cost.context import Context, Duty
 from dse.cost.model import OBJECTIVES
@@ -31,29 +31,18 @@ from dse.search.choices import (
     require_somewhere,
 )
 from dse.search.reader import Reader, shown
+from dse.search.settings import MeasureSettings, SearchSettings, read_measure, read_search
 from dse.workload import Workload, load_network
+from dse.workload.load import CHANGES
 
 KEYS: Final = (
     "name", "networks", "boards", "objectives", "accuracy", "choices", "budgets", "duty", "accounting",
-    "search",
+    "search", "task", "measure",
 )  # fmt: skip
-METHODS: Final = ("auto", "exact", "nsga2", "tpe", "random")
 DEFAULT_OBJECTIVES: Final = ("accuracy", "ram_peak_bytes", "event_j")
 NO_ACCURACY: Final = "none"
+MEASURED: Final = Unmeasured.name
 LARGEST_FILE: Final = 1 << 20  # bytes
-MOST_TRIALS: Final = 10_000_000
-LARGEST_SEED: Final = 2**32 - 1
-
-
-@dataclass(frozen=True)
-class SearchSettings:
-    """How to search: ``auto`` is exact up to ``exact_limit`` designs, NSGA-II beyond; ``chunk`` 0: chosen."""
-
-    method: str = "auto"
-    trials: int = 1000
-    seed: int = 0
-    chunk: int = 0
-    exact_limit: int = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -73,6 +62,14 @@ class Space:
     search: SearchSettings
     codes: Mapping[tuple[int, int], Axes]
     """Codes per decision on (board, network)."""
+    tables: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What it was read from, as written."""
+    folder: Path | None = field(default=None, compare=False)
+    """Where relative paths in ``tables`` start, before the working directory."""
+    task: Mapping[str, Any] | None = None
+    """What is learned, as the file says it: a table that is read where training starts."""
+    measure: MeasureSettings | None = None
+    """How to spend training runs; None where accuracy is not measured."""
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, file: str = "space", folder: Path | None = None) -> Space:
@@ -81,6 +78,11 @@ class Space:
         ``file`` stands in messages; paths of networks and boards are looked up in ``folder`` first.
         """
         return _read_space(Reader(file), data, folder)
+
+    @property
+    def task_folder(self) -> Path | None:
+        """Where relative paths in ``task`` start."""
+        return self.folder
 
     @cached_property
     def contexts(self) -> dict[tuple[int, int], Context]:
@@ -145,7 +147,7 @@ class Space:
     @cached_property
     def content_hash(self) -> str:
         """Sha256 of all that determines the front."""
-        content = {
+        content: dict[str, object] = {
             "networks": [network.content_hash for network in self.networks],
             "boards": [board.model_dump_json() for board in self.boards],
             "objectives": self.objectives,
@@ -157,7 +159,9 @@ class Space:
             "duty": vars(self.duty),
             "accounting": self.accounting.name,
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        if self.measure is not None:
+            content |= {"task": self.task, "measure": vars(self.measure)}
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def load_space(path: str | Path) -> Space:
@@ -197,8 +201,11 @@ def _read_space(reader: Reader, data: Mapping[str, Any], folder: Path | None) ->
         budgets=read_budgets(reader, reader.table(data, "budgets"), boards),
         duty=_duty(reader, reader.table(data, "duty")),
         accounting=_accounting(reader, reader.table(data, "accounting")),
-        search=_settings(reader, reader.table(data, "search")),
+        search=read_search(reader, reader.table(data, "search")),
         codes=_codes(reader, networks, boards, choices),
+        tables=data, folder=folder,
+        task=reader.table(data, "task") if "task" in data else None,
+        measure=_measure(reader, data, objectives, choices),
     )  # fmt: skip
     reader.raise_problems()
     return space
@@ -234,8 +241,8 @@ def _networks(
     found: dict[str, Workload] = {}
     for key, entry in _entries(reader, data, "networks"):
         table = entry if isinstance(entry, Mapping) else {"name": entry}
-        reader.known_keys(table, ("name", "width", "resolution", "classes"), key)
-        options = {name: table[name] for name in ("width", "resolution", "classes") if name in table}
+        reader.known_keys(table, ("name", *CHANGES), key)
+        options = {name: table[name] for name in CHANGES if name in table}
         if not isinstance(table.get("name"), str):
             found_name = shown(table.get("name"))
             reader.wrong(f"{key}.name", found_name, "the name of a network, or the path of its file")
@@ -305,10 +312,33 @@ def _accuracy(reader: Reader, data: Mapping[str, Any], wanted: tuple[str, ...]) 
     name = data.get("accuracy", next(iter(SOURCES)) if "accuracy" in wanted else NO_ACCURACY)
     if name == NO_ACCURACY:
         return None
+    if name == MEASURED:
+        return Unmeasured()
     if name not in tuple(SOURCES):
-        reader.unknown("accuracy", "accuracy source", name, (*SOURCES, NO_ACCURACY))
+        reader.unknown("accuracy", "accuracy source", name, (*SOURCES, MEASURED, NO_ACCURACY))
         return SOURCES[next(iter(SOURCES))]()
     return SOURCES[name]()
+
+
+def _measure(
+    reader: Reader, data: Mapping[str, Any], objectives: tuple[str, ...], choices: Choices
+) -> MeasureSettings | None:
+    table = reader.table(data, "measure")
+    settings = read_measure(reader, table)
+    if data.get("accuracy") != MEASURED:
+        if "measure" in data:
+            reader.wrong(
+                "measure", "a table without its purpose", f"accuracy = {MEASURED!r}, or leave it out"
+            )
+        return None
+    if "accuracy" not in objectives:
+        reader.wrong(
+            "objectives", f"accuracy = {MEASURED!r} that no objective needs", "'accuracy' among them"
+        )
+    names = [policy.name for policy in choices.policies]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        reader.wrong("choices.policy", f"two policies named {name!r}", "a name for each")
+    return settings
 
 
 def _duty(reader: Reader, table: Mapping[str, Any]) -> Duty:
@@ -327,15 +357,3 @@ def _duty(reader: Reader, table: Mapping[str, Any]) -> Duty:
 def _accounting(reader: Reader, table: Mapping[str, Any]) -> Accounting:
     reader.known_keys(table, ("preset",), "accounting")
     return PRESETS[reader.word(table, "preset", "accounting", DEFAULT.name, PRESETS)]
-
-
-def _settings(reader: Reader, table: Mapping[str, Any]) -> SearchSettings:
-    default = SearchSettings()
-    reader.known_keys(table, tuple(vars(default)), "search")
-    return SearchSettings(
-        method=reader.word(table, "method", "search", default.method, METHODS),
-        trials=reader.integer(table, "trials", "search", default.trials, 1, MOST_TRIALS),
-        seed=reader.integer(table, "seed", "search", default.seed, 0, LARGEST_SEED),
-        chunk=reader.integer(table, "chunk", "search", default.chunk, 0),
-        exact_limit=reader.integer(table, "exact_limit", "search", default.exact_limit, 1, 10**12),
-    )

@@ -19,7 +19,8 @@ from dse.search.coarse import Axes
 from dse.search.exact import Progress, Tally
 from dse.search.pricing import Designs, price_designs
 from dse.search.result import BoardResult, SearchResult
-from dse.search.space import MOST_TRIALS, Space
+from dse.search.settings import MOST_TRIALS
+from dse.search.space import Space
 
 if TYPE_CHECKING:
     import optuna

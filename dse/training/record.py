@@ -36,7 +36,6 @@ class RunRecord:
     test_samples: int
     replay_bytes: int
     state_bytes: int
-    new_sample_bytes: int
     cpu_s: float
     pretrain_s: float
     wall_s: float

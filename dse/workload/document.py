@@ -2,7 +2,8 @@
 
 A file holds ``name``, ``title``, ``source``, ``input``, ``classes`` (or ``outputs`` where there are none),
 ``legal_cuts`` and ``layers`` (see ``entries``). A variant of a network of the zoo names that as ``base``, in
-place of input and layers, and says what differs: ``width``, ``resolution``, ``classes``, ``legal_cuts``.
+place of input and layers, and says what differs: ``width``, ``resolution``, ``length``, ``channels``,
+``classes``, ``legal_cuts``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ T = TypeVar("T")
 
 OUTPUT_WORDS: Final = ("classes", "outputs")
 KEYS: Final = ("name", "title", "source", "input", *OUTPUT_WORDS, "legal_cuts", "layers")
-BASE_KEYS: Final = ("name", "title", "source", "base", "width", "resolution", "classes", "legal_cuts")
+BASE_KEYS: Final = (
+    "name", "title", "source", "base", "width", "resolution", "length", "channels", "classes", "legal_cuts",
+)  # fmt: skip
 AXES: Final = (("channels", "height", "width"), ("channels", "length"), ("features",))
 
 
@@ -68,8 +71,10 @@ class Document:
         }
         return self.value(key, read.text, why[key]) or ""
 
-    def input_shape(self, resolution: int | None) -> Shape | None:
-        """Read the input's shape; ``resolution`` replaces height and width."""
+    def input_shape(
+        self, resolution: tuple[int, int] | None, length: int | None, channels: int | None
+    ) -> Shape | None:
+        """Read the input's shape; ``resolution``, ``length`` and ``channels`` replace their axes."""
         forms = " or ".join(f"{{ {', '.join(axes)} }}" for axes in AXES)
         if "input" not in self.table:
             self.fault("input", "missing", f"a table: {forms}")
@@ -82,15 +87,22 @@ class Document:
             return None
         shape = [self.attempt(f"input.{axis}", partial(read.count, raw[axis])) for axis in axes]
         known = tuple(size for size in shape if size is not None)
-        return self._resized(known, resolution) if len(known) == len(axes) else None
+        return self._resized(known, resolution, length, channels) if len(known) == len(axes) else None
 
-    def _resized(self, shape: Shape, resolution: int | None) -> Shape | None:
-        if resolution is None:
+    def _resized(
+        self, shape: Shape, resolution: tuple[int, int] | None, length: int | None, channels: int | None
+    ) -> Shape:
+        """Replace what is asked for; an axis that the input does not have is a problem."""
+        asked = {"resolution": resolution and shape_text(resolution), "length": length, "channels": channels}
+        takes = {1: (), 2: ("length", "channels"), 3: ("resolution", "channels")}[len(shape)]
+        for key, value in asked.items():
+            if value is not None and key not in takes:
+                rule = f"takes {' and '.join(takes)}" if takes else "has a fixed number of features"
+                self.fault(key, f"{value}", f"the input {shape_text(shape)} {rule}")
+        if len(shape) == 1:
             return shape
-        if len(shape) != 3 or shape[1] != shape[2]:
-            self.fault("resolution", f"{resolution}", f"the input is no square image but {shape_text(shape)}")
-            return None
-        return (shape[0], resolution, resolution)
+        positions = (resolution or shape[1:]) if len(shape) == 3 else (length or shape[1],)
+        return (channels or shape[0], *positions)
 
     def outputs(self) -> tuple[str, int | None]:
         """Read ``classes`` or ``outputs``: which of the two words, and the number."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,6 +14,9 @@ MOST: Final = 65_536
 
 CHANNEL_STEP: Final = 8
 """Scaled channel counts are multiples of this."""
+
+
+_DIGITS: Final = re.compile(r"[0-9]{1,6}")  # no sign, no other digits than these
 
 
 class Misfit(ValueError):
@@ -74,6 +78,20 @@ def whole_numbers(value: object) -> tuple[int, ...]:
     if not isinstance(value, list) or any(type(item) is not int for item in value):
         raise Misfit(repr(value), "must be a list of whole numbers")
     return tuple(value)
+
+
+def height_width(value: object) -> tuple[int, int]:
+    """Read the size of an image: one number for a square, or a text such as ``32x48``.
+
+    >>> height_width(28), height_width("32x48")
+    ((28, 28), (32, 48))
+    """
+    found: list[object] = [value, value]
+    if isinstance(value, str):
+        found = [int(part) if _DIGITS.fullmatch(part) else part for part in value.split("x")]
+    if len(found) != 2 or not all(type(size) is int and 1 <= size <= MOST for size in found):
+        raise Misfit(repr(value), f"must be a whole number from 1 to {MOST}, or HEIGHTxWIDTH such as 32x48")
+    return (count(found[0]), count(found[1]))
 
 
 def factor(value: object, most: float) -> float:

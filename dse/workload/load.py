@@ -21,7 +21,8 @@ from dse.workload.graph import Workload
 MOST_BYTES: Final = 2**20
 WIDEST: Final = 16.0
 _VARIANT: Final = re.compile(r"^(?P<name>.+)@(?P<changes>\w+=.*)$", re.DOTALL)
-_CHANGES: Final = ("width", "resolution", "classes")
+CHANGES: Final = ("width", "resolution", "length", "channels", "classes")
+"""What a variant may say, in the order in which names show it."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,15 @@ class Variant:
     """What differs from the network as its file has it."""
 
     width: float = 1.0
-    resolution: int | None = None
+    resolution: tuple[int, int] | None = None
+    length: int | None = None
+    channels: int | None = None
     classes: int | None = None
 
     def over(self, base: Variant) -> Variant:
         """Apply this variant on top of ``base``: widths multiply, the rest replaces."""
-        return Variant(
-            self.width * base.width, self.resolution or base.resolution, self.classes or base.classes
-        )
+        rest = {key: getattr(self, key) or getattr(base, key) for key in CHANGES if key != "width"}
+        return Variant(self.width * base.width, **rest)
 
 
 def list_networks() -> tuple[str, ...]:
@@ -49,7 +51,9 @@ def load_network(
     name_or_path: str | Path,
     *,
     width: float | None = None,
-    resolution: int | None = None,
+    resolution: int | str | None = None,
+    length: int | None = None,
+    channels: int | None = None,
     classes: int | None = None,
 ) -> Workload:
     """Load a network by name or from a file, optionally as a variant.
@@ -59,14 +63,18 @@ def load_network(
     name_or_path: a name of ``list_networks()`` or the path of a TOML file; ``@width=...,resolution=...`` may
         follow and says the same as the arguments.
     width: factor on all channels, each rounded to a multiple of 8 and at least 8; classes are not scaled.
-    resolution: height and width of a square input image [pixels].
+    resolution: size of an input image [pixels]: one number for a square, ``"32x48"`` for height x width.
+    length: length of an input series [samples].
+    channels: channels of an input image or series; those inside the network do not change.
     classes: outputs of a network that classifies.
 
     Raises UnknownName for a name that nothing answers to, UserError with every problem of a file.
 
     """
     name, changes = _split(str(name_or_path))
-    given = {"width": width, "resolution": resolution, "classes": classes}
+    given = {
+        "width": width, "resolution": resolution, "length": length, "channels": channels, "classes": classes
+    }  # fmt: skip
     changes += [(key, value) for key, value in given.items() if value is not None]
     variant = _variant(str(name_or_path), changes)
     document = _document(name)
@@ -98,13 +106,15 @@ def _variant(file: str, changes: Sequence[tuple[str, object]]) -> Variant:
     problems: list[Problem] = []
     readers: dict[str, Callable[[object], Any]] = {
         "width": partial(read.factor, most=WIDEST),
-        "resolution": read.count,
+        "resolution": read.height_width,
+        "length": read.count,
+        "channels": read.count,
         "classes": read.count,
     }
     values: dict[str, Any] = {}
     for key, value in changes:
         if key not in readers:
-            problems.append(Problem(file, key, "unknown change", allowed_names(key, _CHANGES)))
+            problems.append(Problem(file, key, "unknown change", allowed_names(key, CHANGES)))
         elif key in values:
             problems.append(Problem(file, key, "given twice", "say it once"))
         else:
@@ -157,7 +167,7 @@ def _based(document: Document, variant: Variant) -> Workload:
     base = document.attempt("base", lambda: read.word(table["base"], list_networks(), "network"))
     own = Variant()
     try:
-        own = _variant(document.file, [(key, table[key]) for key in _CHANGES if key in table])
+        own = _variant(document.file, [(key, table[key]) for key in CHANGES if key in table])
     except UserError as error:
         document.problems += error.problems
     parent = _document(base) if base else None
@@ -178,7 +188,7 @@ def _workload(document: Document, variant: Variant, own: Variant | None = None) 
     asked = variant.over(own or Variant())
     labels = {key: document.label(key) for key in ("name", "title", "source")}
     word, outputs = document.outputs()
-    shape = document.input_shape(asked.resolution)
+    shape = document.input_shape(asked.resolution, asked.length, asked.channels)
     if asked.classes is not None and outputs is not None:
         if word == "outputs":
             document.fault("classes", f"{asked.classes}", "this network does not classify")
@@ -191,19 +201,28 @@ def _workload(document: Document, variant: Variant, own: Variant | None = None) 
 
 def _named(workload: Workload, document: Document, variant: Variant, own: Variant | None) -> Workload:
     """Write into the name what differs from the file; what does not differ leaves the name alone."""
-    own = own or Variant()
+    own, size = own or Variant(), document.table["input"]
     as_filed = {
         "width": 1.0,
-        "resolution": own.resolution or document.table["input"].get("height"),
+        "resolution": own.resolution or (size.get("height"), size.get("width")),
+        "length": own.length or size.get("length"),
+        "channels": own.channels or size.get("channels"),
         "classes": own.classes or document.table.get("classes"),
     }
     changed = {
         key: value
-        for key in _CHANGES
+        for key in CHANGES
         if (value := getattr(variant, key)) is not None and value != as_filed[key]
     }
     if not changed:
         return workload
-    suffix = ",".join(f"{key}={value:.10g}" for key, value in changed.items())
+    suffix = ",".join(f"{key}={_written(value)}" for key, value in changed.items())
     title = f"{workload.title}; here {suffix.replace(',', ', ')}"
     return replace(workload, name=f"{workload.name}@{suffix}", title=title)
+
+
+def _written(value: float | tuple[int, int]) -> str:
+    """Write a value of a variant as its name takes it."""
+    if isinstance(value, tuple):
+        return f"{value[0]}" if value[0] == value[1] else f"{value[0]}x{value[1]}"
+    return f"{value:.10g}"

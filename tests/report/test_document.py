@@ -45,7 +45,8 @@ def test_every_file_is_there(folder: Path) -> None:
         for what in ("front", "memory", "energy", "latency")
         for ending in ("png", "svg")
     }
-    assert set(content(folder)) == figures | {"front.csv", "designs.parquet", "report.md", "run.json"}
+    tables = {"front.csv", "designs.parquet", "report.md", "run.json", "inputs/space.json"}
+    assert set(content(folder)) == figures | tables
     assert json.loads((folder / "timing.json").read_text(encoding="utf-8"))["seconds"]
 
 

@@ -24,6 +24,7 @@ layers = [
 ]
 """
 WHOLE = "must be a whole number from 1 to 65536"
+SIZE = f"{WHOLE}, or HEIGHTxWIDTH such as 32x48"
 
 
 def problems(text: str, folder: Path) -> list[str]:

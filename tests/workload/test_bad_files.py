@@ -8,7 +8,7 @@ import pytest
 
 from dse.workload import LAYER_KINDS, load_network
 from dse.workload.entries import SIMPLE_KINDS
-from tests.workload.network_files import GOOD, WHOLE, problems
+from tests.workload.network_files import GOOD, SIZE, WHOLE, problems
 
 INPUT = "{ channels, height, width } or { channels, length } or { features }"
 TOP = "name, title, source, input, classes, outputs, legal_cuts, layers"
@@ -238,7 +238,7 @@ def test_mistakes_of_a_layer(old: str, new: str, message: str, tmp_path: Path) -
 BASED = 'name = "v"\ntitle = "t"\nsource = "s"\nbase = "mobilenet-v1"\nwidth = 0.5\n'
 
 
-ALLOWED = "name, title, source, base, width, resolution, classes, legal_cuts"
+ALLOWED = "name, title, source, base, width, resolution, length, channels, classes, legal_cuts"
 UNITS = ", ".join(map(str, range(28)))
 VARIANT_MISTAKES = {
     "no source": (
@@ -250,7 +250,7 @@ VARIANT_MISTAKES = {
     "two": (
         "width = 0.5",
         "classes = -1\nresolution = 1.5",
-        [f"resolution: 1.5; {WHOLE}", f"classes: -1; {WHOLE}"],
+        [f"resolution: 1.5; {SIZE}", f"classes: -1; {WHOLE}"],
     ),
     "layers beside a base": ("width = 0.5", "layers = []", [f"layers: unknown key; allowed: {ALLOWED}"]),
     "variant of a variant": (

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dse.errors import UnknownName, UserError
 from dse.workload import load_network
 from dse.workload.fields import scaled
+from tests.workload.network_files import SIZE, WHOLE
 
 
 def test_width_scales_channels_and_leaves_classes() -> None:
@@ -52,6 +53,54 @@ def test_resolution_replaces_height_and_width() -> None:
     assert small.input_shape == (3, 96, 96)
     assert small.cut_elements(26) == 3 * 3 * 1024
     assert small.total_weights == load_network("mobilenet-v1").total_weights
+
+
+def test_an_image_can_have_any_height_and_width() -> None:
+    wide = load_network("mobilenet-v1", resolution="32x48")
+    assert wide.input_shape == (3, 32, 48)
+    assert wide.cut_shape(0) == (32, 16, 24)
+    assert wide.name == "mobilenet-v1@resolution=32x48"
+    assert wide.title.endswith("; here resolution=32x48")
+    assert load_network(wide.name) == wide
+
+
+def test_a_square_is_written_as_one_number() -> None:
+    square = load_network("mobilenet-v1", resolution="28x28")
+    assert square == load_network("mobilenet-v1@resolution=28")
+    assert square.name == "mobilenet-v1@resolution=28"
+
+
+def test_channels_replace_those_of_the_input_alone() -> None:
+    grey, colour = load_network("mobilenet-v1-0.25", channels=1), load_network("mobilenet-v1-0.25")
+    assert grey.input_shape == (1, 128, 128)
+    assert colour.total_weights - grey.total_weights == 8 * 3 * 3 * 2  # the first convolution's
+    assert [unit.out_channels for unit in grey.units] == [unit.out_channels for unit in colour.units]
+    assert load_network("har-cnn-1d", channels=3).input_shape == (3, 128)
+
+
+def test_length_replaces_that_of_a_series() -> None:
+    short = load_network("har-cnn-1d", length=64)
+    assert short.input_shape == (6, 64)
+    assert short.cut_shape(0) == (32, 32)
+    assert short.name == "har-cnn-1d@length=64"
+
+
+def test_changes_stand_in_the_name_in_one_order() -> None:
+    written = load_network("mobilenet-v1-0.25@classes=10,channels=1,resolution=28")
+    assert written.name == "mobilenet-v1-0.25@resolution=28,channels=1,classes=10"
+    assert load_network(written.name) == written
+    assert load_network("mobilenet-v1-0.25", channels=3, resolution="128x128").name == "mobilenet-v1-0.25"
+
+
+def test_a_file_can_say_every_change(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    head = 'name = "own"\ntitle = "t"\nsource = "s"\nbase = "har-cnn-1d"\n'
+    path.write_text(head + "length = 64\nchannels = 3\nclasses = 4\n", encoding="utf-8")
+    own = load_network(path)
+    assert (own.name, own.input_shape, own.classes) == ("own", (3, 64), 4)
+    assert load_network(path, length=64, channels=6).name == "own@channels=6"
+    path.write_text(head.replace("har-cnn-1d", "resnet8") + 'resolution = "32x40"\n', encoding="utf-8")
+    assert load_network(path).input_shape == (3, 32, 40)
 
 
 def test_classes_replace_the_outputs() -> None:
@@ -182,17 +231,31 @@ def test_impossible_widths(width: object) -> None:
 
 @pytest.mark.parametrize("value", [0, -3, 1.5, 65_537, "ten"])
 def test_impossible_resolutions_and_classes(value: object) -> None:
-    allowed = "must be a whole number from 1 to 65536"
-    assert message("resnet8", resolution=value, classes=value).splitlines() == [
-        f"resnet8: resolution: {value!r}; {allowed}",
-        f"resnet8: classes: {value!r}; {allowed}",
+    assert message("resnet8", resolution=value, classes=value, channels=value).splitlines() == [
+        f"resnet8: resolution: {value!r}; {SIZE}",
+        f"resnet8: channels: {value!r}; {WHOLE}",
+        f"resnet8: classes: {value!r}; {WHOLE}",
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["32x", "x32", "0x32", "32x0", "-1x3", "3x4x5", "32X48", "3 x4", "65537x1", "1_0x2", "", True],
+)
+def test_impossible_sizes_of_an_image(text: object) -> None:
+    assert message("resnet8", resolution=text) == f"resnet8: resolution: {text!r}; {SIZE}"
+
+
+@pytest.mark.parametrize("length", [0, "64x64", 2.5])
+def test_impossible_lengths(length: object) -> None:
+    assert message("har-cnn-1d", length=length) == f"har-cnn-1d: length: {length!r}; {WHOLE}"
 
 
 def test_every_problem_of_a_variant_is_reported() -> None:
     name = "resnet8@widht=1,classes=x,resolution=64,resolution=32"
     assert message(name).splitlines() == [
-        f"{name}: widht: unknown change; did you mean 'width'? allowed: width, resolution, classes",
+        f"{name}: widht: unknown change; did you mean 'width'? "
+        "allowed: width, resolution, length, channels, classes",
         f"{name}: classes: 'x'; must be a whole number from 1 to 65536",
         f"{name}: resolution: given twice; say it once",
     ]
@@ -202,11 +265,25 @@ def test_a_change_in_the_name_and_in_the_arguments_is_refused() -> None:
     assert message("resnet8@classes=3", classes=4) == "resnet8@classes=3: classes: given twice; say it once"
 
 
-def test_no_resolution_without_a_square_image() -> None:
-    assert message("ds-cnn", resolution=20) == (
-        "ds-cnn.toml: resolution: 20; the input is no square image but 1x49x10"
-    )
-    assert message("har-cnn-1d", resolution=20).endswith("no square image but 6x128")
+@pytest.mark.parametrize(
+    ("name", "changes", "expected"),
+    [
+        ("har-cnn-1d", {"resolution": 20}, ["resolution: 20x20; the input 6x128 takes length and channels"]),
+        ("ds-cnn", {"length": 20}, ["length: 20; the input 1x49x10 takes resolution and channels"]),
+        (
+            "autoencoder",
+            {"channels": 2, "resolution": "3x4"},
+            [
+                "resolution: 3x4; the input 640 has a fixed number of features",
+                "channels: 2; the input 640 has a fixed number of features",
+            ],
+        ),
+    ],
+)
+def test_only_axes_that_the_input_has_can_change(
+    name: str, changes: dict[str, object], expected: list[str]
+) -> None:
+    assert message(name, **changes).splitlines() == [f"{name}.toml: {line}" for line in expected]
 
 
 def test_no_classes_where_nothing_is_classified() -> None:

@@ -1,0 +1,99 @@
+"""A study as panels of lines: accuracy over one decision, a line per value of another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dse.report.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    new_figure,
+    styled,
+)
+
+COLOURS: Final = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, INK)
+NAMES: Final = {
+    "n_replays": "replays kept", "cut": "LR layer", "replay_bits": "bits per replay value",
+    "epochs": "epochs",
+    "rounding": "rounding", "bn_mode": "batch norm", "head": "head", "images_per_event": "images per event",
+}  # fmt: skip
+LOGARITHMIC: Final = ("n_replays", "images_per_event", "epochs")
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def study_figure(title: str, layout: Mapping[str, Any], summary: Rows) -> Figure:
+    """Draw ``summary`` (one row per plan): ``layout`` names x, series, panel, and the grids to draw."""
+    x, series, panel = layout.get("x", "n_replays"), layout.get("series", "cut"), layout.get("panel", "")
+    wanted = layout.get("grids")
+    rows = [row for row in summary if wanted is None or row["grid"] in wanted]
+    lines = [row for row in rows if row["head"] == "sgd" and not row["reference"]]
+    flat = [row for row in rows if row["head"] != "sgd" or row["reference"]]
+    panels = list(dict.fromkeys(row[panel] for row in lines)) if panel else [None]
+    with styled():
+        figure = new_figure(max(7.0, 4.6 * len(panels)), 4.8)
+        grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)
+        for axes, value in zip(grid.flat, panels, strict=True):
+            shown = [row for row in lines if not panel or row[panel] == value]
+            _draw(axes, x, series, shown)
+            _references(axes, flat)
+            if panel:
+                axes.set_title(f"{NAMES.get(panel, panel)}: {value}")
+        grid[0, 0].set_ylabel("accuracy after the last experience (%)")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right center", title=NAMES.get(series, series))
+    return figure
+
+
+def _draw(axes: Axes, x: str, series: str, rows: Rows) -> None:
+    places = sorted({row[x] for row in rows}, key=_rank)
+    numeric = all(isinstance(place, int | float) for place in places)
+    at = {place: float(place) if numeric else float(number) for number, place in enumerate(places)}
+    values = sorted({row[series] for row in rows}, key=_rank)
+    for number, value in enumerate(values):
+        mine = sorted((row for row in rows if row[series] == value), key=lambda row: at[row[x]])
+        axes.errorbar(
+            [at[row[x]] for row in mine],
+            [100 * row["accuracy"] for row in mine],
+            yerr=[100 * np.nan_to_num(row["accuracy_half"]) for row in mine],
+            color=COLOURS[number % len(COLOURS)], marker="o", markersize=5, capsize=3, linewidth=1.5,
+            label=f"{value}",
+        )  # fmt: skip
+    if numeric and x in LOGARITHMIC:
+        axes.set_xscale("log")
+    axes.set_xticks(list(at.values()), [f"{place}" for place in places])
+    axes.minorticks_off()
+    axes.set_xlabel(NAMES.get(x, x))
+
+
+def _references(axes: Axes, rows: Rows) -> None:
+    """Draw heads and reference runs as level lines with their names."""
+    for row in rows:
+        level = 100 * row["accuracy"]
+        name = row["reference"] or row["head"]
+        axes.axhline(level, color=GREY, linewidth=0.8, linestyle=":")
+        axes.annotate(
+            name,
+            (1.0, level),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=8,
+            color=GREY,
+        )
+
+
+def _rank(value: Any) -> tuple[int, Any]:
+    return (0, value) if isinstance(value, int | float) else (1, str(value))

@@ -1,0 +1,113 @@
+"""The frozen stage: the layers up to the cut, batch norms folded, in fp32 or in 8-bit integers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dse.errors import Problem, UserError
+from dse.plan.decisions import FROZEN_BITS
+from dse.training.integer import KEEPS_GRID
+from dse.training.integer_stage import IntegerStage
+from dse.training.network import Network, build_module, infer
+from dse.training.parameters import fold
+from dse.training.quantise import Grid
+from dse.workload import Workload
+from dse.workload.graph import NETWORK_INPUT
+from dse.workload.layers import Add, Concat, Relu, Softmax
+
+FloatArray = NDArray[np.float32]
+
+INTEGER_BITS = 8
+
+
+class FrozenStage:
+    """Turns samples into latents at ``cut``.
+
+    With ``bits`` 8, weights are int8 per output channel and every tensor between units lies on 256 levels,
+    whose range is that of the ``calibration`` samples (n, *input shape): outputs of units behind their
+    rectifier, sums and concatenations. Nothing is rounded between a convolution, its batch norm and its
+    rectifier. With 32 bits everything is fp32 and ``calibration`` may be None.
+
+    Raises UserError for other bits, a cut that is not legal, and calibration samples that do not fit.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        parameters: Mapping[str, FloatArray],
+        cut: int,
+        bits: int,
+        calibration: FloatArray | None = None,
+    ) -> None:
+        workload.require_cut(cut)
+        if bits not in FROZEN_BITS:
+            raise UserError(Problem("plan", "frozen_bits", str(bits), "8 or 32"))
+        self.workload, self.cut, self.bits = workload, cut, bits
+        self._edge = workload.cut_layer(cut)
+        integers = bits == INTEGER_BITS and cut != NETWORK_INPUT
+        if calibration is not None or integers:
+            _require_samples(workload, calibration)
+        self._calibration = calibration
+        self._module: Network | None = None
+        self._integer: IntegerStage | None = None
+        if cut != NETWORK_INPUT:
+            folded = fold(workload, parameters)
+            self._module = build_module(workload, folded, last_layer=self._edge)
+        if integers and calibration is not None and self._module is not None:
+            self._integer = IntegerStage(self._module, folded, calibration)
+
+    def features(self, x: FloatArray) -> FloatArray:
+        """Return the latents (n, *cut shape) of samples ``x`` (n, *input shape); ``x`` itself at cut -1."""
+        if self._module is None:
+            return x
+        return infer(self._module, x) if self._integer is None else self._integer.features(x)
+
+    @cached_property
+    def latents_signed(self) -> bool:
+        """Whether a latent can be negative; a network input is, unless no calibration sample is."""
+        if self._edge == NETWORK_INPUT:
+            return self._calibration is None or bool(np.min(self._calibration) < 0)
+        return _signed(self.workload, self._edge)
+
+    @property
+    def grid(self) -> Grid | None:
+        """The levels that latents lie on; None where they are fp32."""
+        return None if self._integer is None else self._integer.grids[self._edge]
+
+
+def frozen_features(
+    workload: Workload,
+    parameters: Mapping[str, FloatArray],
+    x: FloatArray,
+    cut: int,
+    bits: int,
+    calibration: FloatArray | None = None,
+) -> FloatArray:
+    """Return the latents of ``x`` at ``cut``; see ``FrozenStage``."""
+    return FrozenStage(workload, parameters, cut, bits, calibration).features(x)
+
+
+def _require_samples(workload: Workload, calibration: FloatArray | None) -> None:
+    allowed = f"one sample or more of shape {workload.input_shape}, finite"
+    if calibration is None or len(calibration) == 0:
+        raise UserError(Problem("training", "calibration", "no samples", allowed))
+    if calibration.shape[1:] != workload.input_shape:
+        raise UserError(Problem("training", "calibration", f"shape {calibration.shape[1:]}", allowed))
+    if not np.all(np.isfinite(calibration)):
+        raise UserError(Problem("training", "calibration", "NaN or infinite values", allowed))
+
+
+def _signed(workload: Workload, layer: int) -> bool:
+    """Whether the output of ``layer`` can be negative, by its kind and those before it."""
+    found = workload.layers[layer]
+    if isinstance(found, Relu | Softmax):
+        return False
+    if found.kind in KEEPS_GRID or isinstance(found, Add | Concat):
+        return any(
+            producer == NETWORK_INPUT or _signed(workload, producer) for producer in workload.inputs[layer]
+        )
+    return True

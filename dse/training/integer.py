@@ -1,0 +1,143 @@
+"""One integer operation per layer kind, for an 8-bit frozen stage; the values stand in fp32 tensors.
+
+Every sum is exact, so the result is that of an integer kernel bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dse.training.geometry import lifted_weight
+from dse.training.network import device
+from dse.training.operators import OPERATORS, Operation, window_count, window_sum
+from dse.training.quantise import Grid, IntegerWeights, multiplier, rounded
+from dse.workload import Layer, Shape
+
+KEEPS_GRID: Final = ("max_pool", "avg_pool", "global_avg_pool", "flatten", "relu", "relu6")
+"""Kinds whose output lies on the grid of their input."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an operation stands: its layer, input shape and grids, and its numbers, batch norms folded.
+
+    ``clamp`` is the kind of the rectifier that the operation ends with, or empty.
+    """
+
+    layer: Layer
+    shape: Shape
+    sources: tuple[Grid, ...]
+    target: Grid
+    clamp: str
+    tensors: Mapping[str, NDArray[np.float32]]
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Least and largest q of the output, rectified."""
+        return limits(self.target, self.clamp)
+
+
+def limits(grid: Grid, clamp: str) -> tuple[int, int]:
+    """Least and largest q on ``grid`` behind a rectifier ("" is none)."""
+    low = max(grid.low, 0) if clamp else grid.low
+    high = min(grid.high, int(np.floor(6 / grid.scale + 0.5))) if clamp == "relu6" else grid.high
+    return low, high
+
+
+def weighted(place: Place) -> Operation:
+    """Return a convolution or linear layer: int8 products summed, bias added, put on the output's grid."""
+    numbers = IntegerWeights.of(
+        place.tensors["weight"], place.tensors.get("bias"), place.sources[0], place.target
+    )
+    weight = torch.tensor(numbers.weight.astype(np.float64), device=device())
+    dtype = numbers.dtype if device().type == "cpu" else torch.float64  # on a GPU, kernels may not be exact
+    weight = weight.view(lifted_weight(tuple(weight.shape))).to(dtype)
+    if weight.ndim == 4:
+        weight = weight.contiguous(memory_format=torch.channels_last)
+    sums = OPERATORS[place.layer.kind](place.layer, place.shape, {"weight": weight})
+    across = (1, -1) if len(place.shape) == 1 else (1, -1, 1, 1)
+    bias, factor = (
+        torch.tensor(part.astype(np.float64), device=device()).view(across)
+        for part in (numbers.bias, numbers.factor)
+    )
+    low, high = place.limits
+    return lambda q: rounded(sums(q.to(dtype)).double().add_(bias).mul_(factor), low, high)
+
+
+def add(place: Place) -> Operation:
+    """Return a sum of tensors on grids of their own."""
+    factors = [float(multiplier(grid.scale / place.target.scale)) for grid in place.sources]
+    low, high = place.limits
+
+    def run(*inputs: Tensor) -> Tensor:
+        total = inputs[0].double() * factors[0]
+        for q, factor in zip(inputs[1:], factors[1:], strict=True):
+            total += q.double() * factor
+        return rounded(total, low, high)
+
+    return run
+
+
+def concat(place: Place) -> Operation:
+    """Return tensors on grids of their own side by side, on one grid."""
+    factors = [float(multiplier(grid.scale / place.target.scale)) for grid in place.sources]
+    low, high = place.limits
+
+    def run(*inputs: Tensor) -> Tensor:
+        pairs = zip(inputs, factors, strict=True)
+        return torch.cat([rounded(q.double() * factor, low, high) for q, factor in pairs], 1)
+
+    return run
+
+
+def average(place: Place) -> Operation:
+    """Return an average pool: the integer sum of each window, divided and rounded."""
+    grid = place.target
+    if place.layer.kind == "global_avg_pool":
+        size = prod(place.shape[1:])
+        return lambda q: rounded(q.double().sum((2, 3)) / size, grid.low, grid.high)
+    layer: Any = place.layer
+    total, count = window_sum(layer, place.shape), window_count(layer, place.shape).double()
+    return lambda q: rounded(total(q).double() / count.to(q.device), grid.low, grid.high)
+
+
+def rectify(place: Place) -> Operation:
+    """Return a rectifier whose input others read as well."""
+    low, high = limits(place.target, place.layer.kind)
+    return lambda q: q.clamp(low, high)
+
+
+def table(place: Place) -> Operation:
+    """Return a function that is worked out on real values and rounded to the output's grid."""
+    function = OPERATORS[place.layer.kind](place.layer, place.shape, {})
+    source = place.sources[0].scale
+    return lambda q: place.target.integers(function(q.double() * source))
+
+
+def moved(place: Place) -> Operation:
+    """Return an operation that picks or moves values, and computes none."""
+    return OPERATORS[place.layer.kind](place.layer, place.shape, {})
+
+
+INTEGER_OPERATORS: Final[dict[str, Callable[[Place], Operation]]] = {
+    **dict.fromkeys(("conv2d", "conv1d", "depthwise", "depthwise1d", "pointwise", "linear"), weighted),
+    "add": add,
+    "concat": concat,
+    "avg_pool": average,
+    "global_avg_pool": average,
+    "relu": rectify,
+    "relu6": rectify,
+    "hard_swish": table,
+    "softmax": table,
+    "max_pool": moved,
+    "flatten": moved,
+}
+"""Layer kind -> how its integer operation is made; batch norms are folded before."""

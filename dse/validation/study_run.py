@@ -1,0 +1,127 @@
+"""Runs a study and puts what was observed into one table: a row per run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from dse.plan.decisions import UpdatePolicy
+from dse.training.record import RunRecord
+from dse.training.setting import dataset_of
+from dse.validation.claims import Verdict, decide, paired_interval
+from dse.validation.planned import planned_replay_bytes
+from dse.validation.pool import Pool, run_jobs
+from dse.validation.rates import Scheme
+from dse.validation.store import RunStore
+from dse.validation.study import GridPlan, Study
+
+DECISIONS: Final = (
+    "head", "replay", "cut", "policy", "n_replays", "replay_bits", "rounding", "frozen_bits", "bn_mode",
+    "optimiser", "new_per_batch", "replays_per_batch", "micro_batch", "epochs", "images_per_event",
+)  # fmt: skip
+MEASURES: Final = ("accuracy", "average_accuracy", "forgetting", "backward_transfer", "replay_bytes", "cpu_s")
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """All runs of a study: ``rows`` hold decisions, seed and metrics of one run each."""
+
+    study: Study
+    data_hash: str
+    rates: Mapping[Scheme, float]
+    rows: tuple[Mapping[str, Any], ...]
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What the runs say of each claim."""
+        return tuple(decide(claim, self.rows) for claim in self.study.claims)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Return one row per plan: decisions, mean accuracy, and the half-width of its 90 % interval.
+
+        A seed that is good or bad for every plan says nothing about their differences: its mean over all
+        plans is taken out before the interval (Cousineau 2005, with the factor of Morey 2008 for the plans).
+        """
+        groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+        for row in self.rows:
+            key = tuple(row[name] for name in ("grid", "reference", *DECISIONS))
+            groups.setdefault(key, []).append(row)
+        shift = seed_effects(self.rows)
+        widen = float(np.sqrt(len(groups) / (len(groups) - 1))) if len(groups) > 1 else 1.0
+        return [_summary(rows, shift, widen) for rows in groups.values()]
+
+    def to_frame(self) -> Any:
+        """Return the runs as a pandas DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows)
+
+
+def seed_effects(rows: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """Return by how much each seed's mean accuracy over all plans lies above that of all seeds."""
+    by_seed: dict[int, list[float]] = {}
+    for row in rows:
+        by_seed.setdefault(int(row["seed"]), []).append(float(row["accuracy"]))
+    means = {seed: float(np.mean(values)) for seed, values in by_seed.items()}
+    middle = float(np.mean(list(means.values())))
+    return {seed: mean - middle for seed, mean in means.items()}
+
+
+def _summary(rows: Sequence[Mapping[str, Any]], shift: Mapping[int, float], widen: float) -> dict[str, Any]:
+    first = rows[0]
+    found = {name: first[name] for name in ("grid", "reference", *DECISIONS, "rate", "replay_bytes")}
+    plain = np.array([row["accuracy"] for row in rows], dtype=float)
+    paired = plain - np.array([shift[int(row["seed"])] for row in rows])
+    mean, half = paired_interval(plain.mean() + widen * (paired - paired.mean()))
+    found |= {"seeds": len(rows), "accuracy": mean, "accuracy_half": half}
+    for name in ("average_accuracy", "forgetting", "backward_transfer", "cpu_s"):
+        found[name] = float(np.mean([row[name] for row in rows]))
+    found["std"] = float(widen * paired.std(ddof=1)) if len(rows) > 1 else float("nan")
+    found["std_over_seeds"] = float(plain.std(ddof=1)) if len(rows) > 1 else float("nan")
+    return found
+
+
+def run_study(
+    study: Study,
+    store: RunStore,
+    *,
+    workers: int = 0,
+    progress: Any = None,
+    rate_progress: Any = None,
+) -> StudyResult:
+    """Run what ``store`` does not have yet, and return all of it.
+
+    Raises UserError where data or plans do not fit, RuntimeError where a buffer held other bytes than
+    planned.
+    """
+    data_hash = dataset_of(study.task).content_hash
+    search = study.rates(data_hash)
+    with Pool(workers) as pool:
+        tried = run_jobs(search.jobs(), store, pool=pool, progress=rate_progress)
+        rates = search.chosen({record.key: record for record in tried})
+        jobs = list(study.jobs(rates, data_hash))
+        list(run_jobs([job for _, job in jobs], store, pool=pool, progress=progress))
+    rows = []
+    for each, job in jobs:
+        record = store.get(job.key)
+        assert record is not None  # run_jobs raises where one failed
+        rows.append(_row(study, each, record))
+    return StudyResult(study, data_hash, rates, tuple(rows))
+
+
+def _row(study: Study, each: GridPlan, record: RunRecord) -> dict[str, Any]:
+    plan = each.plan
+    row: dict[str, Any] = {"grid": each.grid, "reference": each.reference, "seed": record.seed}
+    row |= {name: getattr(plan, name) for name in DECISIONS}
+    row["policy"] = UpdatePolicy.parse(plan.policy).name
+    row["rate"] = record.rate
+    row |= {name: getattr(record, name) for name in MEASURES}
+    row["cpu_s"] -= record.pretrain_s
+    planned = planned_replay_bytes(study.workload, plan)
+    if not each.reference and planned != record.replay_bytes:
+        raise RuntimeError(f"{plan}: the buffer held {record.replay_bytes} B, planned were {planned} B")
+    row["planned_replay_bytes"] = planned
+    return row
