@@ -19,9 +19,10 @@ from dse.report.document import write_run as write_folder
 from dse.report.files import atomic_path, require_new_folder, require_writable_file
 from dse.search import SearchResult, Space, method_for
 from dse.search import explore as search
-from dse.search import load_space as read_space
 from dse.search.blocks import TOO_FEW_IMAGES
-from dse.search.settings import LARGEST_SEED, MOST_TRIALS
+from dse.search.settings import LARGEST_SEED, MOST_RUNS, MOST_TRIALS
+from dse.search.space import read_tables
+from dse.training.task import Task
 
 MEASURED_DEFAULT: Final = "shapes"
 """The exploration whose accuracy is measured by training runs on data that come along."""
@@ -47,18 +48,35 @@ def load_space(name_or_path: str | Path | Mapping[str, Any]) -> Space:
     Raises UserError with every problem at once.
     """
     if isinstance(name_or_path, Mapping):
-        return Space.from_dict(name_or_path)
+        return _space(name_or_path, "space", None)
     name = str(name_or_path)
     if name in list_explorations():
         text = (files("dse") / "explorations" / f"{name}.toml").read_text(encoding="utf-8")
-        return Space.from_dict(tomllib.loads(text), file=f"{name}.toml")
+        return _space(tomllib.loads(text), f"{name}.toml", None)
     exists = False
     with suppress(OSError):  # a name that the system refuses
         exists = Path(name).exists()
     if not name.endswith(".toml") and not exists:
         known = ", ".join(list_explorations())
         raise UserError(Problem(name, "", "no such file or exploration", f"a TOML file, or one of: {known}"))
-    return read_space(name)
+    return _space(read_tables(name), name, Path(name).parent)
+
+
+def _space(tables: Mapping[str, Any], file: str, folder: Path | None) -> Space:
+    """Read a space and its task, whose problems come together."""
+    problems: list[Problem] = []
+    try:
+        space = Space.from_dict(tables, file=file, folder=folder)
+    except UserError as error:
+        problems += error.problems
+    if isinstance(tables.get("task"), Mapping):
+        try:
+            Task.from_dict(tables["task"], file=file, folder=folder)
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise UserError(problems)
+    return space
 
 
 def explore(
@@ -67,7 +85,12 @@ def explore(
     method: str = "",
     seed: int | None = None,
     trials: int | None = None,
+    runs: int | None = None,
+    folder: str | Path | None = None,
+    storage: str = "",
+    workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    stages: Callable[[str], Callable[[int, int], None]] | None = None,
 ) -> SearchResult:
     """Search a space for the designs that no other design beats.
 
@@ -76,13 +99,29 @@ def explore(
     space: one that was loaded, a name of ``list_explorations()``, the path of a TOML file, or its tables.
     method: ``auto``, ``exact``, ``nsga2``, ``tpe`` or ``random``; as the space says where empty.
     seed, trials: of a sampled search; as the space says where None.
-    progress: called with (done, in all) as the search goes on.
+    runs: training runs, where accuracy is measured; as the space says where None.
+    folder, storage, workers: where runs are kept and how many train at once; see
+        ``dse.api.measured.explore_runs``.
+    progress: called with (done, in all) as the search goes on; with training runs, where there are any.
+    stages: receives each long stage by name and returns what is called in place of ``progress``.
 
     Raises UserError with every problem, IllegalPlan where no design is possible. Where nothing fits, the
     result says so: see ``SearchResult.require_front``.
 
     """
-    found = search(with_settings(space, seed, trials), method=method, progress=progress)
+    wanted = with_settings(space, seed, trials, runs)
+    if wanted.measure is None:
+        found = search(wanted, method=method, progress=stages("searching") if stages else progress)
+    else:
+        from dse.api.measured import explore_runs
+
+        def only_runs(what: str) -> Callable[[int, int], None]:
+            return progress if progress and what == "training" else lambda done, total: None
+
+        found = explore_runs(
+            wanted, folder=None if folder is None else Path(folder), storage=storage, workers=workers,
+            method=method, stages=stages or only_runs,
+        )  # fmt: skip
     _require_possible(found)
     return found
 
@@ -104,12 +143,14 @@ def _require_possible(found: SearchResult) -> None:
 
 
 def with_settings(
-    space: Space | str | Path | Mapping[str, Any], seed: int | None, trials: int | None
-) -> Space:
-    """Return the space with another seed or number of trials where they are given."""
+    space: Space | str | Path | Mapping[str, Any], seed: int | None, trials: int | None,
+    runs: int | None = None,
+) -> Space:  # fmt: skip
+    """Return the space with another seed, number of trials or number of training runs where given."""
     loaded = space if isinstance(space, Space) else load_space(space)
-    given = {name: value for name, value in (("seed", seed), ("trials", trials)) if value is not None}
-    limits = {"seed": (0, LARGEST_SEED), "trials": (1, MOST_TRIALS)}
+    pairs = (("seed", seed), ("trials", trials), ("runs", runs))
+    given = {name: value for name, value in pairs if value is not None}
+    limits = {"seed": (0, LARGEST_SEED), "trials": (1, MOST_TRIALS), "runs": (1, MOST_RUNS)}
     problems = [
         Problem("option", name, f"{value}", "an integer from {} to {}".format(*limits[name]))
         for name, value in given.items()
@@ -122,7 +163,12 @@ def with_settings(
         settings = replace(settings, seed=seed)
     if trials is not None:
         settings = replace(settings, trials=trials)
-    return replace(loaded, search=settings)
+    changed = {name: value for name, value in (("seed", seed), ("runs", runs)) if value is not None}
+    if loaded.measure is None or not changed:
+        return replace(loaded, search=settings)
+    # A run folder says what it was made from by the tables, so that they change with it.
+    tables = {**loaded.tables, "measure": {**loaded.tables.get("measure", {}), **changed}}
+    return replace(loaded, search=settings, measure=replace(loaded.measure, **changed), tables=tables)
 
 
 def run_folder(space: Space, out: str | Path, *, method: str = "", designs: str = "feasible") -> Path:

@@ -11,15 +11,17 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from dse.report.board_report import BoardReport, board_report
 from dse.report.designs import Chunk, DesignWriter, design_chunks, design_schema, sampled_values
-from dse.report.files import atomic_folder
+from dse.report.files import atomic_folder, merged_folder
 from dse.report.inputs import write_inputs
 from dse.report.provenance import provenance
+from dse.report.runs import RUNS, write_runs
 from dse.report.summary import completeness, report_text
 from dse.search.result import BoardResult, SearchResult
 from dse.search.space import Space
@@ -73,6 +75,8 @@ def write_run(
 ) -> Path:
     """Write everything that is known about a search into ``folder``, which appears complete or not at all.
 
+    Where training runs are behind it, the folder is there before; then run.json comes last.
+
     Parameters
     ----------
     found: what a search returned.
@@ -84,8 +88,10 @@ def write_run(
     """
     say = progress or (lambda _: lambda done, total: None)
     watch = watch or Stopwatch()
-    with atomic_folder(folder) as partial:
+    with _filled(found, folder) as partial:
         _front(found, partial / "front.csv")
+        if found.measurement is not None:
+            write_runs(found.space, found.measurement, partial / RUNS)
         write_inputs(found.space, partial)
         others, written = _designs(found, partial, designs, say("designs"))
         watch.stage("designs")
@@ -100,6 +106,11 @@ def write_run(
         watch.stage("report")
         _write_json(partial / "timing.json", {"seconds": watch.seconds})
     return folder
+
+
+def _filled(found: SearchResult, folder: Path) -> AbstractContextManager[Path]:
+    """Return what fills ``folder``; one with training runs is shared with processes that still train."""
+    return atomic_folder(folder) if found.measurement is None else merged_folder(folder, last="run.json")
 
 
 def _front(found: SearchResult, path: Path) -> None:

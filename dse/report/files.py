@@ -94,6 +94,29 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def merged_folder(path: Path, last: str) -> Iterator[Path]:
+    """Give an empty folder to fill; its files then take their places in ``path`` one by one.
+
+    For a folder that other processes write to meanwhile: what they keep there stays where it is. The file
+    ``last`` marks a complete folder: it goes first and comes back when all others are in place.
+    """
+    _remove_leftovers(path)
+    path.mkdir(exist_ok=True)
+    partial = _hidden(path, _PARTIAL)
+    partial.mkdir()
+    try:
+        yield partial
+        (path / last).unlink(missing_ok=True)
+        files = sorted(file for file in partial.rglob("*") if file.is_file())
+        for file in sorted(files, key=lambda file: file == partial / last):
+            place = path / file.relative_to(partial)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def _hidden(path: Path, ending: str) -> Path:
     """Return a new name beside ``path`` that tells which process owns it."""
     return path.with_name(f".{path.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}{ending}")

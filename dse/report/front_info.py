@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,12 +36,17 @@ AXES: Final[Mapping[str, Axis]] = {
 }
 
 
+WEAK: Final = ("fitted", "extrapolated")
+"""How an accuracy came about that is drawn hollow."""
+
+
 @dataclass(frozen=True)
 class FrontInfo:
     """Objectives of a front (k, m) and of other designs (n, m) in their own sense, and the named designs.
 
     ``named`` maps a position in the front to the names that it bears; ``uncertain`` marks front designs whose
-    accuracy is extrapolated.
+    accuracy is ``weak``: fitted or extrapolated. ``spread`` is the 90 % interval of every accuracy (k, 2)
+    where it was measured or fitted.
     """
 
     title: str
@@ -51,6 +56,8 @@ class FrontInfo:
     others: FloatArray
     named: Mapping[int, str]
     uncertain: NDArray[np.bool_]
+    weak: str = "extrapolated"
+    spread: FloatArray | None = None
 
     @property
     def pairs(self) -> tuple[tuple[int, int], ...]:
@@ -67,11 +74,20 @@ def front_info(result: BoardResult, others: FloatArray, title: str, subtitle: st
     for plan in front.named:
         names[plan.position] = f"{names[plan.position]}, {plan.name}" if plan.position in names else plan.name
     status = front.columns.get("accuracy_status")
-    doubtful = np.zeros(len(front), dtype=bool) if status is None else status == "extrapolated"
+    doubtful = np.zeros(len(front), dtype=bool) if status is None else np.isin(status, WEAK)
     own = others.reshape(-1, len(front.objectives))
     return FrontInfo(
-        title, subtitle, front.objectives, front.values * signs, own * signs, names, np.asarray(doubtful)
-    )
+        title, subtitle, front.objectives, front.values * signs, own * signs, names, np.asarray(doubtful),
+        weak=" or ".join(word for word in WEAK if status is not None and word in status),
+        spread=_spread(front.columns),
+    )  # fmt: skip
+
+
+def _spread(columns: Mapping[str, NDArray[Any]]) -> FloatArray | None:
+    """Return the ends of the interval of every accuracy (k, 2) where runs are behind it."""
+    if "accuracy_runs" not in columns:
+        return None
+    return np.stack([columns["accuracy_low"], columns["accuracy_high"]], axis=1)
 
 
 def staircase(horizontal: FloatArray, vertical: FloatArray, axes: tuple[Axis, Axis]) -> NDArray[np.int64]:

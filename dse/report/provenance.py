@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
+from dse.report.runs import runs_summary
 from dse.search.result import SearchResult
 from dse.search.space import Space
 
@@ -38,6 +39,7 @@ def provenance(found: SearchResult, designs: Mapping[str, Any]) -> dict[str, Any
         "boards": {result.board: _counts(found, number) for number, result in enumerate(found.boards)},
         "designs": dict(designs),
         "sources": _sources(space),
+        **({} if found.measurement is None else {"measured": runs_summary(found.measurement)}),
     }  # fmt: skip
 
 

@@ -11,7 +11,8 @@ from dse.report import text
 from dse.report.board_report import BoardReport, NamedDesign
 from dse.report.breakdown import changed
 from dse.report.estimate import RESULTS, plan_words
-from dse.report.tables import decided_columns, front_rows
+from dse.report.runs import runs_text
+from dse.report.tables import accuracy_status, decided_columns, front_rows
 from dse.search.budgets import UTILISATION
 from dse.search.choices import DECISIONS
 from dse.search.result import BoardResult, Counts, SearchResult, why_nothing
@@ -37,6 +38,7 @@ def report_text(
     sections = [
         f"# {space.name}",
         _summary(found),
+        *(("## Training runs", runs_text(found)) if found.measurement is not None else ()),
         *(part for board in boards for part in _board(found, board, figures.get(board.result.board, ()))),
         "## What was counted",
         _counted(found),
@@ -181,7 +183,7 @@ def _results(design: NamedDesign) -> Iterator[tuple[str, str, str]]:
     row = design.row
     if np.isfinite(row.get("accuracy", np.nan)):
         ends = text.interval(row["accuracy_low"], row["accuracy_high"], "fraction")
-        yield "accuracy", text.percent(row["accuracy"]), f"{ends} ({row['accuracy_status']})"
+        yield "accuracy", text.percent(row["accuracy"]), f"{ends} ({accuracy_status(row)})"
     for name, (title, unit) in RESULTS.items():
         value = float(row[name])
         low, high = design.low.get(name, value), design.high.get(name, value)

@@ -55,9 +55,15 @@ def title(name: str) -> str:
 
 
 def result(columns: Mapping[str, Any], name: str, place: int) -> str:
-    """Write one objective of one design; an accuracy that is not published says so."""
+    """Write one objective of one design; an accuracy that is not published says what it is."""
     value = float(columns[name][place])
     if name != "accuracy":
         return text.written(value, RESULTS[name][1])
-    status = str(columns["accuracy_status"][place])
-    return text.percent(value) + (f" ({status})" if status != "published" else "")
+    said = accuracy_status({key: columns[key][place] for key in columns if key.startswith("accuracy_")})
+    return text.percent(value) + (f" ({said})" if said != "published" else "")
+
+
+def accuracy_status(row: Mapping[str, Any]) -> str:
+    """Return how the accuracy of a design came about, in words."""
+    status, runs = str(row["accuracy_status"]), int(row.get("accuracy_runs", 0))
+    return f"measured, {text.plural(runs, 'run')}" if status == "measured" and runs else status

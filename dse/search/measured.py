@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from dse.accuracy import MeasuredAccuracy
@@ -20,7 +20,7 @@ from dse.accuracy.measured import LEAST_POINTS
 from dse.accuracy.runs import Run
 from dse.errors import Problem, UserError
 from dse.search.acquisition import Board
-from dse.search.learning import Candidates, candidates_of, choices, decisions, named_policies
+from dse.search.learning import Candidates, choices, decisions, named_policies
 from dse.search.proposals import PROPOSERS, State, for_the_front, start
 from dse.search.settings import MeasureSettings
 from dse.search.space import Space
@@ -65,19 +65,15 @@ Progress = Callable[[int, int], None]
 class Measurement:
     """The runs of a search, by trial number, and the source of accuracy that they make.
 
-    ``failures`` are learning keys that could not be run, with the reason.
+    ``failures`` are learning keys that could not be run, with the reason; ``points`` all keys that could be
+    asked for.
     """
 
-    candidates: Candidates
     settings: MeasureSettings
     source: MeasuredAccuracy
     finished: tuple[Finished, ...]
     failures: Mapping[str, str]
-
-    @property
-    def points(self) -> dict[str, LearningPoint]:
-        """The points of all candidates by key."""
-        return {entry.key: entry.point for entry in self.candidates.entries}
+    points: Mapping[str, LearningPoint]
 
 
 class Measuring:
@@ -177,13 +173,15 @@ class Measuring:
 
 
 def measure(
-    space: Space, evaluate: Evaluate, storage: Any, *, data: str = "", progress: Progress | None = None
-) -> Measurement:
+    space: Space, candidates: Candidates, evaluate: Evaluate, storage: Any, *, data: str = "",
+    progress: Progress | None = None,
+) -> Measurement:  # fmt: skip
     """Do the runs that ``space`` asks for and return what they say.
 
     Parameters
     ----------
     space: one whose accuracy is measured.
+    candidates: what can be learned on its boards (``candidates_of``).
     evaluate: trains.
     storage: keeps the runs (``dse.search.trials.open_storage``); those that it has are not done again.
     data: hash of the data that is trained on; runs on other data do not count.
@@ -192,19 +190,14 @@ def measure(
     Raises UserError where no run can be done.
 
     """
-    candidates = candidates_of(space)
-    if not len(candidates):  # nothing fits, so that there is nothing to train
-        assert space.measure is not None
-        return Measurement(candidates, space.measure, MeasuredAccuracy(()), (), {})
+    assert space.measure is not None
+    if len(candidates) == 0:  # nothing fits, so that there is nothing to train
+        return Measurement(space.measure, MeasuredAccuracy(()), (), {}, {})
     name = f"{space.name} {space.content_hash[:16]} {data[:16]}".strip()
     with Trials(storage, name, choices(candidates)) as trials:
         work = Measuring(space, candidates, trials, evaluate, progress)
         while work.step():
             continue
         source = MeasuredAccuracy(work.state().runs, work.policies)
-        return Measurement(candidates, work.settings, source, tuple(trials.finished()), trials.failures())
-
-
-def with_accuracy(space: Space, measurement: Measurement) -> Space:
-    """Return ``space`` with the accuracy that was measured, ready for the exact search."""
-    return replace(space, accuracy=measurement.source)
+        finished = tuple(run for run in trials.finished() if run.key in work.points)
+        return Measurement(work.settings, source, finished, trials.failures(), work.points)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from dse.search.pareto import Points, Ranges, front_mask, hypervolume, scaled
 from dse.search.relaxation import Relaxation
 from dse.search.space import Space
 from dse.search.table import Choice, design_table, plan_at, relaxation_at
+
+if TYPE_CHECKING:
+    from dse.search.measured import Measurement
 
 FloatArray = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
@@ -134,6 +137,8 @@ class SearchResult:
     complete: bool
     seed: int | None = None
     trials: int | None = None
+    measurement: Measurement | None = None
+    """The training runs behind the accuracy, where it was measured."""
 
     @property
     def fronts(self) -> dict[str, Front]:

@@ -166,11 +166,16 @@ class Space:
 
 def load_space(path: str | Path) -> Space:
     """Read a space from a TOML file. Raises UserError with every problem at once."""
+    return Space.from_dict(read_tables(path), file=str(path), folder=Path(path).parent)
+
+
+def read_tables(path: str | Path) -> dict[str, Any]:
+    """Return the tables of a TOML file. Raises UserError where it cannot be read, or is too large."""
     file = Path(path)
     try:
         if file.stat().st_size > LARGEST_FILE:
             raise UserError(Problem(str(path), "", f"{file.stat().st_size} bytes", f"at most {LARGEST_FILE}"))
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UserError(
@@ -179,7 +184,6 @@ def load_space(path: str | Path) -> Space:
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         # ValueError: a number of thousands of digits.
         raise UserError(Problem(str(path), "", f"not TOML: {error}", "see toml.io")) from None
-    return Space.from_dict(data, file=str(path), folder=file.parent)
 
 
 def _read_space(reader: Reader, data: Mapping[str, Any], folder: Path | None) -> Space:

@@ -42,11 +42,12 @@ MOST_LOSSES: Final = 3
 
 
 class Finished(NamedTuple):
-    """A run that was completed: the number of its trial, what was run, and what it reached."""
+    """A run that was completed: the number of its trial, what was run and why, and what it reached."""
 
     number: int
     key: str
     seed: int
+    phase: str
     accuracy: float
     record: Mapping[str, Any]
 
@@ -155,7 +156,8 @@ class Trials:
             attributes = trial.user_attrs
             if trial.state == TrialState.COMPLETE and "record" in attributes and trial.values:
                 run = (str(attributes["key"]), int(attributes["seed"]))
-                entry = Finished(trial.number, *run, float(trial.values[0]), attributes["record"])
+                phase, record = str(attributes.get("phase", "")), attributes["record"]
+                entry = Finished(trial.number, *run, phase, float(trial.values[0]), record)
                 found.setdefault(run, entry)
         return list(found.values())
 

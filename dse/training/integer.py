@@ -57,19 +57,19 @@ def weighted(place: Place) -> Operation:
     numbers = IntegerWeights.of(
         place.tensors["weight"], place.tensors.get("bias"), place.sources[0], place.target
     )
-    weight = torch.tensor(numbers.weight.astype(np.float64), device=device())
-    dtype = numbers.dtype if device().type == "cpu" else torch.float64  # on a GPU, kernels may not be exact
-    weight = weight.view(lifted_weight(tuple(weight.shape))).to(dtype)
+    exact = numbers.dtype if device().type == "cpu" else torch.float64  # kernels of a GPU may round
+    weight, bias = (
+        torch.tensor(part.astype(np.float64), dtype=exact, device=device())
+        for part in (numbers.weight, numbers.bias)
+    )
+    weight = weight.view(lifted_weight(tuple(weight.shape)))
     if weight.ndim == 4:
         weight = weight.contiguous(memory_format=torch.channels_last)
-    sums = OPERATORS[place.layer.kind](place.layer, place.shape, {"weight": weight})
+    sums = OPERATORS[place.layer.kind](place.layer, place.shape, {"weight": weight, "bias": bias})
     across = (1, -1) if len(place.shape) == 1 else (1, -1, 1, 1)
-    bias, factor = (
-        torch.tensor(part.astype(np.float64), device=device()).view(across)
-        for part in (numbers.bias, numbers.factor)
-    )
+    factor = torch.tensor(numbers.factor, device=device()).view(across)
     low, high = place.limits
-    return lambda q: rounded(sums(q.to(dtype)).double().add_(bias).mul_(factor), low, high)
+    return lambda q: rounded(sums(q.to(exact)) * factor, low, high)
 
 
 def add(place: Place) -> Operation:

@@ -32,8 +32,8 @@ from dse.workload.layers import Softmax
 __all__ = ["Network", "Parameters", "build_module", "device", "fold", "initial_parameters"]
 
 STATISTICS: Final = ("mean", "variance")
-CHUNK_ELEMENTS: Final = 2**19
-"""Elements of the largest tensor of a batch in inference: 2 MiB of fp32."""
+CHUNK_ELEMENTS: Final = 2**20
+"""Elements of the largest tensor of a batch in inference: 4 MiB of fp32."""
 
 BN_TRAINING: Final = ("frozen_stats", "batch_stats")
 

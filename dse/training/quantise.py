@@ -49,8 +49,8 @@ class Grid:
 
 
 def rounded(x: Tensor, low: int, high: int) -> Tensor:
-    """Round fp64 values to the nearest integers, halves upwards, within [low, high]; overwrites ``x``."""
-    return x.add_(0.5).floor_().clamp_(low, high).float()
+    """Round fp64 values to the nearest integers in [low, high], halves upwards; overwrites ``x``."""
+    return x.add_(0.5).floor_().float().clamp_(low, high)
 
 
 def multiplier(ratio: NDArray[np.float64] | float) -> NDArray[np.float64]:
@@ -91,5 +91,6 @@ class IntegerWeights:
     @property
     def dtype(self) -> torch.dtype:
         """fp32 where every partial sum is an integer that fp32 holds, else fp64."""
-        rows = np.abs(self.weight.reshape(len(self.weight), -1).astype(np.int64))
-        return torch.float32 if LEVELS * rows.sum(axis=1).max() < EXACT_IN_FP32 else torch.float64
+        rows = np.abs(self.weight.reshape(len(self.weight), -1).astype(np.int64)).sum(axis=1)
+        largest = (LEVELS * rows + np.abs(self.bias.astype(np.int64))).max()
+        return torch.float32 if largest < EXACT_IN_FP32 else torch.float64

@@ -202,13 +202,33 @@ def test_a_rectifier_that_is_not_the_only_reader_stands_alone(tmp_path):
     assert np.abs(found - exact).max() < 4 * np.ptp(exact) / 255
 
 
-def test_wide_layers_sum_in_fp64():
-    """3000 products of 127 and up to 255 exceed what fp32 counts exactly."""
-    weight = np.full((1, 3000), 0.5, dtype=np.float32)
-    narrow = IntegerWeights.of(weight[:, :500], None, Grid.over(0, 1), Grid.over(0, 200))
-    wide = IntegerWeights.of(weight, None, Grid.over(0, 1), Grid.over(0, 2000))
-    assert 500 * 127 * 255 < EXACT_IN_FP32 < 3000 * 127 * 255
-    assert (narrow.dtype, wide.dtype) == (torch.float32, torch.float64)
+def test_wide_layers_sum_exactly_as_well(tmp_path):
+    """3000 products of up to 127 x 255 exceed what fp32 counts exactly."""
+    path = tmp_path / "wide.toml"
+    path.write_text(
+        'name = "w"\ntitle = "t"\nsource = "s"\ninput = { features = 3000 }\nclasses = 2\nlegal_cuts = [0]\n'
+        'layers = [\n  { kind = "linear", name = "a", out_features = 3 },\n'
+        '  { kind = "linear", name = "b", out_features = "classes" },\n]\n',
+        encoding="utf-8",
+    )
+    workload = load_network(path)
+    weight, bias = np.full((3, 3000), 0.5, np.float32), np.array([0.1, 0.2, -0.3], np.float32)
+    weight[:, ::7] = 0.123
+    parameters = initial_parameters(workload, 0) | {"a.weight": weight, "a.bias": bias}
+    x = np.random.default_rng(0).uniform(0, 1, (5, 3000)).astype(np.float32)
+    source = Grid.over(0, float(x.max()))
+    stage = FrozenStage(workload, parameters, 0, 8, x)
+    assert 500 * 127 * 255 < EXACT_IN_FP32 < 2500 * 127 * 255
+    assert IntegerWeights.of(weight[:, :500], bias, source, stage.grid).dtype == torch.float32
+    assert IntegerWeights.of(weight, bias, source, stage.grid).dtype == torch.float64
+    images = np.floor(x / source.scale + 0.5).clip(0, 255).astype(np.uint8).reshape(5, 3000, 1, 1)
+    filters, target = weight.reshape(3, 3000, 1, 1), unsigned(stage.grid)
+    expected = [
+        kernels.convolve(image, filters, bias, (source.scale, 0), target, 1, 0, (1, 1), 1, False).ravel()
+        for image in images
+    ]
+    found = stage.features(x) / target[0] + target[1]
+    np.testing.assert_array_equal(np.rint(found), expected)
 
 
 @given(st.floats(-100, 100), st.floats(0.001, 100), st.integers(0, 999))

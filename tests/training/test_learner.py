@@ -294,7 +294,7 @@ def test_the_same_start_gives_the_same_bits():
 
 
 def test_learning_lowers_the_loss():
-    mine = learner(plan=TrainingPlan(cut=2, optimiser="momentum"), rate=0.003)
+    mine = learner(plan=TrainingPlan(cut=2, optimiser="adam"), rate=0.003)
     noise, labels = batch(mine.workload, 2, 32)
     latents = batch(mine.workload, 2, 5, seed=9)[0][labels] + 0.3 * noise  # a pattern per class
     mine.start_event(40)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import dse
-from dse.report.inputs import ExploredRun, load_run
+from dse.report.inputs import ExploredRun
 
 CORE: dict[str, Any] = {
     "name": "core",
@@ -32,6 +32,10 @@ COSTS_ONLY: dict[str, Any] = {
 }
 
 
-def explored(space: dict[str, Any], folder: Path, **options: Any) -> ExploredRun:
-    """Explore ``space`` into a folder under ``folder`` and read it back."""
-    return load_run(dse.write_run(dse.explore(space), folder, **options))
+def explored(space: dict[str, Any], folder: Path, designs: str = "feasible") -> ExploredRun:
+    """Return ``space`` explored as if read back from a run folder: without figures and reports, but quicker."""
+    found = dse.explore(space)
+    if designs != "none":
+        dse.sweep(found.space, folder / "designs.parquet", feasible_only=designs == "feasible")
+    frame = found.to_frame()
+    return ExploredRun(folder, found.space, {name: frame[name].to_numpy() for name in frame.columns})

@@ -57,6 +57,7 @@ def draw_projection(axes: Axes, info: FrontInfo, horizontal: int, vertical: int)
     edge = staircase(x, y, meaning)
     axes.plot(x[edge], y[edge], drawstyle="steps-post" if not meaning[0].maximised else "steps-pre",
               color=BLUE, linewidth=1.0, alpha=0.6, zorder=2)  # fmt: skip
+    _draw_spread(axes, info, horizontal, vertical)
     sure = ~info.uncertain
     axes.plot(x[sure], y[sure], "o", color=BLUE, markersize=4.5, zorder=3)
     axes.plot(
@@ -73,9 +74,28 @@ def draw_projection(axes: Axes, info: FrontInfo, horizontal: int, vertical: int)
             zorder=5,
         )
     for axis, column, of in ((axes.xaxis, horizontal, meaning[0]), (axes.yaxis, vertical, meaning[1])):
-        _scale(axes, axis, np.concatenate([info.front[:, column], info.others[:, column]]), of)
+        _scale(axes, axis, _values(info, column), of)
     axes.set_xlabel(_label(meaning[0]))
     axes.set_ylabel(_label(meaning[1]))
+
+
+def _values(info: FrontInfo, column: int) -> Any:
+    """Return everything that an axis has to hold."""
+    ends = np.zeros(0)
+    if info.spread is not None and info.objectives[column] == "accuracy":
+        ends = info.spread.ravel()
+    return np.concatenate([info.front[:, column], info.others[:, column], ends])
+
+
+def _draw_spread(axes: Axes, info: FrontInfo, horizontal: int, vertical: int) -> None:
+    """Draw the interval of each accuracy that runs measured or a model fitted."""
+    if info.spread is None or "accuracy" not in (info.objectives[horizontal], info.objectives[vertical]):
+        return
+    style: dict[str, Any] = {"color": BLUE, "linewidth": 0.8, "alpha": 0.45, "zorder": 2}
+    if info.objectives[vertical] == "accuracy":
+        axes.vlines(info.front[:, horizontal], info.spread[:, 0], info.spread[:, 1], **style)
+    else:
+        axes.hlines(info.front[:, vertical], info.spread[:, 0], info.spread[:, 1], **style)
 
 
 def name_designs(axes: Axes, info: FrontInfo, horizontal: int, vertical: int) -> None:
@@ -115,7 +135,7 @@ def _keys(info: FrontInfo) -> list[Line2D]:
     keys = [key("o", f"front: {len(info.front):,} designs", color=BLUE, markersize=5)]
     if info.uncertain.any():
         keys.append(
-            key("o", "accuracy extrapolated", markerfacecolor="white", markeredgecolor=BLUE, markersize=5)
+            key("o", f"accuracy {info.weak}", markerfacecolor="white", markeredgecolor=BLUE, markersize=5)
         )
     if len(info.others):
         keys.append(key(".", "dominated", color=FAINT, markersize=7))

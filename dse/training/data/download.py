@@ -32,6 +32,8 @@ PAUSE_S: Final = 0.5
 ATTEMPTS: Final = 3
 """Attempts in a row that bring nothing new before a download is given up."""
 
+_NO_SUCH_RANGE: Final = 416
+_TRY_AGAIN: Final = (408, _NO_SUCH_RANGE, 429)
 _RANGE: Final = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
 _BROKEN: Final = (OSError, EOFError, http.client.HTTPException, zlib.error, ValueError)
 
@@ -78,22 +80,19 @@ def _fetched(remote: Remote, folder: Path, hint: str) -> Path:
 
 
 class _Stale(Exception):
-    """A continued download has the wrong checksum: what was there before may be to blame."""
+    """A continued download is whole but wrong: what was there before may be to blame."""
 
 
 def _retrieve(pooch: Any, remote: Remote, folder: Path, downloader: Resuming) -> Path:
-    downloader.resumed = False
     try:
         return Path(pooch.retrieve(remote.url, remote.checksum, remote.name, folder, downloader=downloader))
-    except ValueError:
-        if downloader.resumed:
+    except _BROKEN:
+        if downloader.resumed and downloader.whole:
             raise _Stale from None
         raise
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"the server answers {error.code}"
     if isinstance(error, urllib.error.URLError):
         return f"no connection ({error.reason})"
     return str(error) or type(error).__name__
@@ -116,18 +115,19 @@ class Resuming:
     """Downloader for pooch: fetches ``url`` beside its target, goes on after a break, uncompresses it.
 
     ``n_bytes`` is the size of the uncompressed file; neither the download nor what it unpacks to is larger.
-    ``resumed`` says whether part of the file was there before.
+    ``resumed`` says whether part of the file was there before, ``whole`` whether all of it has arrived.
     """
 
-    def __init__(self, n_bytes: int, *, pause_s: float = PAUSE_S) -> None:
-        self.n_bytes, self.pause_s = n_bytes, pause_s
-        self.resumed = False
+    def __init__(self, n_bytes: int, *, pause_s: float | None = None) -> None:
+        self.n_bytes, self.pause_s = n_bytes, PAUSE_S if pause_s is None else pause_s
+        self.resumed = self.whole = False
 
     def __call__(self, url: str, output_file: str, pooch: Any, check_only: bool = False) -> None:
         """Write the uncompressed content of ``url`` to ``output_file``; OSError where it stays cut off."""
         partial = Path(output_file).with_name(url.rpartition("/")[2] + ".part")
-        self.resumed = partial.exists() and partial.stat().st_size > 0
+        self.resumed, self.whole = partial.exists() and partial.stat().st_size > 0, False
         self._download(url, partial)
+        self.whole = True
         try:
             self._unpack(partial, Path(output_file))
         finally:
@@ -141,9 +141,9 @@ class Resuming:
                 if self._continue(url, partial, before):
                     return
                 error: Exception = OSError("the connection broke off")
+            except _Final:
+                raise
             except (OSError, http.client.HTTPException) as broken:
-                if isinstance(broken, _TooLarge) or _is_final(broken):
-                    raise
                 error = broken
             after = partial.stat().st_size if partial.exists() else 0
             idle = 0 if after > before else idle + 1
@@ -157,10 +157,17 @@ class Resuming:
         if start:
             headers["Range"] = f"bytes={start}-"
         if not url.startswith(("http://", "https://")):
-            raise _TooLarge(f"{url} is no http address")
-        with urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S
-        ) as answer:
+            raise _Final(f"{url} is no http address")
+        request = urllib.request.Request(url, headers=headers)
+        try:
+            answer = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        except urllib.error.HTTPError as refusal:
+            refusal.close()
+            if refusal.code == _NO_SUCH_RANGE:
+                partial.unlink(missing_ok=True)  # as long as the file, or longer: not a part of it
+            failure = OSError if refusal.code >= 500 or refusal.code in _TRY_AGAIN else _Final
+            raise failure(f"the server answers {refusal.code}") from None
+        with answer:
             begin = _begin(answer, start)
             length = answer.headers.get("Content-Length", "")
             expected = begin + int(length) if length.isdigit() else None
@@ -173,7 +180,7 @@ class Resuming:
         while chunk := answer.read(CHUNK_BYTES):
             file.write(chunk)
             if file.tell() > self.n_bytes + CHUNK_BYTES:
-                raise _TooLarge(f"it is larger than the {self.n_bytes} bytes that are published")
+                raise _Final(f"it is larger than the {self.n_bytes} bytes that are published")
         return expected is None or file.tell() >= expected
 
     def _unpack(self, partial: Path, target: Path) -> None:
@@ -184,15 +191,8 @@ class Resuming:
                 left -= len(chunk)
 
 
-class _TooLarge(OSError):
+class _Final(OSError):
     """Not worth another attempt."""
-
-
-def _is_final(error: Exception) -> bool:
-    """Return whether the server said no, rather than that the way to it is cut."""
-    return (
-        isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in (408, 416, 429)
-    )
 
 
 def _begin(answer: Any, start: int) -> int:

@@ -1,0 +1,148 @@
+"""The training runs behind measured accuracy: runs.csv, what the report says of them, and the way back."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from dse.accuracy import MeasuredAccuracy
+from dse.accuracy.features import LearningPoint
+from dse.accuracy.runs import Run
+from dse.errors import Problem, UserError
+from dse.plan.decisions import TrainingPlan
+from dse.plan.learning_key import LEARNING_CHOICES
+from dse.report import text
+from dse.search.learning import decisions, named_policies
+from dse.search.measured import Measurement
+from dse.search.result import SearchResult
+from dse.search.space import Space
+
+RUNS: Final = "runs.csv"
+RECORDED: Final = (
+    "rate", "average_accuracy", "forgetting", "backward_transfer", "test_samples", "replay_bytes",
+    "state_bytes",
+)  # fmt: skip
+"""What of a record stands in runs.csv besides the accuracy; all of it is kept with the trials."""
+
+COLUMNS: Final = ("run", "key", "phase", "network", *LEARNING_CHOICES, "seed", "accuracy", *RECORDED)
+AGAIN: Final = "explore the space again"
+
+
+def write_runs(space: Space, measurement: Measurement, path: Path) -> None:
+    """Write one row per training run, by trial number; accuracies are fractions, bytes as held."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(_rows(space, measurement))
+
+
+def _rows(space: Space, measurement: Measurement) -> Iterator[list[Any]]:
+    pairs = zip(space.networks, space.network_names, strict=True)
+    names = {network.content_hash: name for network, name in pairs}
+    for run in measurement.finished:
+        point = measurement.points[run.key]
+        decided = decisions(point)
+        yield [
+            run.number, run.key, run.phase, names[point.workload.content_hash],
+            *(decided[name] for name in LEARNING_CHOICES), run.seed, repr(run.accuracy),
+            *(run.record.get(name) for name in RECORDED),
+        ]  # fmt: skip
+
+
+def with_runs(space: Space, folder: Path) -> Space:
+    """Return ``space`` with the accuracy that the runs in ``folder`` measured; as it is where none is.
+
+    Raises UserError where runs.csv is missing or does not belong to the space.
+    """
+    from dataclasses import replace
+
+    if space.measure is None:
+        return space
+    path = folder / RUNS
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        raise UserError(Problem(str(path), "", "cannot be read", AGAIN)) from None
+    try:
+        runs = [_run(space, row) for row in rows]
+    except (KeyError, ValueError, TypeError, UserError) as error:
+        raise UserError(Problem(str(path), "", f"no runs of this space: {error}", AGAIN)) from None
+    return replace(space, accuracy=MeasuredAccuracy(runs, named_policies(space)))
+
+
+def _run(space: Space, row: Mapping[str, str]) -> Run:
+    workload = space.networks[space.network_names.index(row["network"])]
+    values: dict[str, Any] = {name: row[name] for name in LEARNING_CHOICES}
+    default = TrainingPlan(cut=-1)
+    values |= {name: int(values[name]) for name in values if isinstance(getattr(default, name), int)}
+    values["policy"] = named_policies(space).get(values["policy"], values["policy"])
+    point = LearningPoint.of(workload, TrainingPlan(**values))
+    if point.key != row["key"]:
+        raise ValueError(f"run {row['run']} is not of the plan that it states")
+    return Run(point, int(row["seed"]), float(row["accuracy"]))
+
+
+# --- what the report says ---
+
+
+def runs_text(found: SearchResult) -> str:
+    """Write which runs were done, what they cost, what could not be run, and what stands on the fronts."""
+    measurement = found.measurement
+    assert measurement is not None
+    runs, settings = measurement.finished, measurement.settings
+    phases = Counter(run.phase for run in runs)
+    said = {
+        "start": "to see every choice",
+        "explore": f"proposed by {settings.proposals}",
+        "seeds": "for more seeds",
+    }
+    listed = ", ".join(f"{phases[name]} {words}" for name, words in said.items() if phases[name])
+    lines = [
+        f"{text.plural(len(runs), 'training run')} of {len({run.key for run in runs})} of the "
+        f"{text.plural(len(measurement.points), 'plan')} that can be learned on these boards"
+        + (f": {listed}." if listed else "."),
+        "Accuracy is that on samples kept out of training and test; `dse validate` measures on test samples. "
+        "Measured: mean over the seeds with the 90 % interval of that mean. "
+        "Fitted: a Gaussian process between the runs, with the 90 % interval of one run.",
+    ]
+    lines += [f"{_stand(result.board, result.front.columns)}" for result in found.boards if len(result.front)]
+    lines += [
+        f"Could not be run: {_plan(measurement, key)}: {why}." for key, why in measurement.failures.items()
+    ]
+    return "\n\n".join(lines)
+
+
+def _stand(board: str, columns: Mapping[str, Any]) -> str:
+    status, runs = columns["accuracy_status"], columns["accuracy_runs"]
+    counts = Counter(
+        f"measured with {text.plural(int(n), 'run')}" if n else str(s)
+        for s, n in zip(status, runs, strict=True)
+    )
+    return (
+        f"Front of {board}: " + ", ".join(f"{count} {words}" for words, count in sorted(counts.items())) + "."
+    )
+
+
+def _plan(measurement: Measurement, key: str) -> str:
+    if key not in measurement.points:
+        return key
+    decided = decisions(measurement.points[key])
+    return ", ".join(
+        f"{name} {decided[name]}" for name in ("head", "cut", "policy", "n_replays", "replay_bits")
+    )
+
+
+def runs_summary(measurement: Measurement) -> dict[str, Any]:
+    """Return what run.json says of the runs."""
+    return {
+        **vars(measurement.settings),
+        "runs_done": len(measurement.finished),
+        "plans_run": len({run.key for run in measurement.finished}),
+        "plans_possible": len(measurement.points),
+        "failures": dict(sorted(measurement.failures.items())),
+        "data_sha256": next((run.record.get("data_hash") for run in measurement.finished), None),
+    }
