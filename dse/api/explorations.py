@@ -156,6 +156,8 @@ def with_settings(
         for name, value in given.items()
         if not limits[name][0] <= value <= limits[name][1]
     ]
+    if runs is not None and loaded.measure is None:
+        problems.append(Problem("option", "runs", f"{loaded.name} needs no runs", 'accuracy = "measured"'))
     if problems:
         raise UserError(problems)
     settings = loaded.search
@@ -163,7 +165,9 @@ def with_settings(
         settings = replace(settings, seed=seed)
     if trials is not None:
         settings = replace(settings, trials=trials)
-    changed = {name: value for name, value in (("seed", seed), ("runs", runs)) if value is not None}
+    changed: dict[str, Any] = {
+        name: value for name, value in (("seed", seed), ("runs", runs)) if value is not None
+    }
     if loaded.measure is None or not changed:
         return replace(loaded, search=settings)
     # A run folder says what it was made from by the tables, so that they change with it.

@@ -21,7 +21,7 @@ from dse.accuracy.runs import Run
 from dse.errors import Problem, UserError
 from dse.search.acquisition import Board
 from dse.search.learning import Candidates, choices, decisions, named_policies
-from dse.search.proposals import PROPOSERS, State, for_the_front, start
+from dse.search.proposals import PROPOSERS, State, at_random, for_the_front, start
 from dse.search.settings import MeasureSettings
 from dse.search.space import Space
 from dse.search.trials import Claim, Finished, Trials
@@ -108,20 +108,19 @@ class Measuring:
         room = min(self.settings.batch, self.settings.runs - begun)
         if room <= 0:
             return SEEDS, []
-        first = [place for place in self.first if state.fresh[place]]
-        if first:
-            return START, first[:room]
-        reserved = round(self.settings.runs * RESERVED)
-        enough = len({run.point.key for run in state.runs}) >= LEAST_POINTS
-        if begun < self.settings.runs - reserved and enough:
-            room = min(room, self.settings.runs - reserved - begun)
-            places = PROPOSERS[self.settings.proposals](state, room)
+        places = [place for place in self.first if state.fresh[place]]
+        if not places and len({run.point.key for run in state.runs}) < LEAST_POINTS:
+            places = at_random(state, room)  # some of the first could not be run
+        if places:
+            return START, places[:room]
+        explore = PROPOSERS[self.settings.proposals]
+        before = self.settings.runs - round(self.settings.runs * RESERVED) - begun
+        if before > 0:
+            places = explore(state, min(room, before))
             if places:
                 return EXPLORE, places
         places = for_the_front(state, self.policies, room)
-        if not places and enough:
-            return EXPLORE, PROPOSERS[self.settings.proposals](state, room)
-        return SEEDS, places
+        return (SEEDS, places) if places else (EXPLORE, explore(state, room) if state.runs else [])
 
     def claim(self, phase: str, places: Sequence[int]) -> list[Claim]:
         """Begin the runs ``places``, each with the next seed of its key."""
@@ -157,16 +156,18 @@ class Measuring:
         claims = lost or self.claim(phase, places)
         if claims:
             self.run(claims)
-            self._require_some_success()
         elif not places:
             if not self.trials.running_beside():
+                self._require_some_success(1)
                 return False
             time.sleep(WAIT_S)
+        self._require_some_success(MOST_FAILURES)
         return True
 
-    def _require_some_success(self) -> None:
+    def _require_some_success(self, most: int) -> None:
+        """Raise UserError where ``most`` keys have failed and nothing has succeeded."""
         failures = self.trials.failures()
-        if len(failures) < min(MOST_FAILURES, len(self.points)) or self.trials.finished():
+        if len(failures) < most or self.trials.finished():
             return
         found = f"the first {len(failures)} training runs could not be done: {next(iter(failures.values()))}"
         raise UserError(Problem(self.name, "measure", found, "see 'task' and 'choices'"))

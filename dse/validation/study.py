@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from dse.cost.model import illegal
-from dse.errors import IllegalPlan, Problem, UserError
+from dse.errors import Problem, UserError
 from dse.plan.decisions import CODES, PlanBatch, TrainingPlan
 from dse.plan.learning_key import LEARNING_CHOICES, learning_key
 from dse.search.choices import DECISIONS, Choices, cuts_of, read_choices
-from dse.search.reader import Reader, shown
+from dse.search.reader import Reader, is_integer, shown
 from dse.training.task import REFERENCES, Job, Task
 from dse.validation.claims import Claim, read_claims
 from dse.validation.rates import RateSearch, scheme_of
@@ -26,6 +26,7 @@ KEYS: Final = (
 )  # fmt: skip
 _FIGURE: Final = ("x", "series", "panel", "grids")
 MOST_PLANS: Final = 5_000
+MOST_SEEDS: Final = 1_000
 LARGEST_FILE: Final = 1 << 20  # bytes
 
 
@@ -125,7 +126,9 @@ def _read(
         table = {**table, "seeds": seeds}
     workload = _network(reader, table)
     task = _task(reader, table, folder, data)
-    count = reader.integer(table, "seeds", "", 3, 1, 1000)
+    count = table.get("seeds", 3)
+    if not is_integer(count) or not 1 <= count <= MOST_SEEDS:
+        reader.wrong("seeds", shown(count), f"an integer from 1 to {MOST_SEEDS}")
     figure = reader.table(table, "figure")
     reader.known_keys(figure, _FIGURE, "figure")
     plans = _plans(reader, table, workload) if workload is not None else ()
@@ -175,7 +178,7 @@ def _plans(reader: Reader, table: Mapping[str, Any], workload: Workload) -> tupl
         choices = {name: value for name, value in grid.items() if name not in ("name", "references")}
         name = str(grid.get("name", number))
         inner = Reader(reader.file)
-        plans = _grid(inner, key, {**common, **choices}, workload)
+        plans = _grid(inner, {**common, **choices}, workload)
         reader.problems += [replace(each, key=each.key.replace("choices", key, 1)) for each in inner.problems]
         references = reader.values(
             f"{key}.references",
@@ -195,7 +198,7 @@ def _reference(reader: Reader, key: str, value: Any) -> str | None:
     return None
 
 
-def _grid(reader: Reader, key: str, table: Mapping[str, Any], workload: Workload) -> Sequence[TrainingPlan]:
+def _grid(reader: Reader, table: Mapping[str, Any], workload: Workload) -> Sequence[TrainingPlan]:
     """Return the distinct plans of a grid, in the order of its lists."""
     known = [name for name in DECISIONS if name in LEARNING_CHOICES or name in ("batch", "micro_batch")]
     reader.known_keys(table, known, "choices")
@@ -204,12 +207,14 @@ def _grid(reader: Reader, key: str, table: Mapping[str, Any], workload: Workload
     if reader.problems:
         return ()
     plans: dict[str, TrainingPlan] = {}
+    reasons: dict[str, int] = {}
     for plan in _product(choices, cuts):
         plan = plan.canonical(workload)
-        reasons = illegal(workload, PlanBatch.from_plans(workload, [plan]))
-        if reasons:
-            raise IllegalPlan(Problem(reader.file, key, reason, str(plan)) for reason in reasons)
+        for reason in illegal(workload, PlanBatch.from_plans(workload, [plan])):
+            reasons[reason] = reasons.get(reason, 0) + 1
         plans.setdefault(learning_key(workload, plan), plan)
+    for reason, count in reasons.items():
+        reader.wrong("choices", f"{count} plans: {reason}", "plans that a device can execute")
     return list(plans.values())
 
 

@@ -33,7 +33,7 @@ COSTS_ONLY: dict[str, Any] = {
 
 
 def explored(space: dict[str, Any], folder: Path, designs: str = "feasible") -> ExploredRun:
-    """Return ``space`` explored as if read back from a run folder: without figures and reports, but quicker."""
+    """Return ``space`` explored as if read back from its folder; without figures and reports, but quicker."""
     found = dse.explore(space)
     if designs != "none":
         dse.sweep(found.space, folder / "designs.parquet", feasible_only=designs == "feasible")
