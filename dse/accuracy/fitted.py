@@ -53,7 +53,7 @@ LEAST_SPREAD: Final = 1e-3
 class Posterior:
     """Accuracy at c points given the runs: mean and variance (c,), and how points move together.
 
-    ``noise`` (c,) is the variance of one further run around the accuracy of its point.
+    ``noise`` (c,) is the variance of one further run around the accuracy of its point, seeds taken out.
     """
 
     mean: FloatArray
@@ -74,7 +74,7 @@ class GaussianProcess:
         self.spread = max(float(np.std(runs.means)), LEAST_SPREAD)
         self.centre = float(np.mean(runs.means))
         self.x = self.encoder(runs.points)
-        self.noise = runs.variances / runs.counts / self.spread**2
+        self.noise = runs.noises / runs.counts / self.spread**2
         self.y = (runs.means - self.centre) / self.spread
         self.fitted = _fit(self.x, self.y, self.noise)
 
@@ -111,13 +111,13 @@ class GaussianProcess:
 
     def _noise(self, point: LearningPoint) -> float:
         entry = self.runs.by_key.get(point.key)
-        return self.runs.pooled_variance if entry is None else self.runs.variance(entry)
+        return self.runs.noise if entry is None else self.runs.noise_of(entry)
 
     def one_run(self, points: Sequence[LearningPoint]) -> tuple[FloatArray, FloatArray]:
         """Return mean and half-width of the 90 % interval of one run at ``points``: (c,) each."""
         posterior = self.posterior(points)
-        deviation = self.stretch * np.sqrt(posterior.variance + posterior.noise)
-        return posterior.mean, Z90 * deviation
+        variance = self.stretch**2 * (posterior.variance + posterior.noise) + self.runs.one_run
+        return posterior.mean, Z90 * np.sqrt(variance)
 
 
 class DepthAndReplays:

@@ -58,7 +58,7 @@ class MeasuredAccuracy:
             entry = self.runs.by_key.get(point.key)
             if entry is not None:
                 half = self.runs.half_width(entry)
-                self._known[point.key] = _clipped(entry.mean, half, MEASURED)
+                self._known[point.key] = _clipped(self.runs.mean(entry), half, MEASURED)
             elif self.model is not None and point in self.hull:
                 fitted.append(point)
             else:

@@ -1,15 +1,21 @@
 """Accuracies that were measured: runs by learning point, their means, and how much runs differ.
 
-Runs of one point differ by their seeds. The spread of a point that has few of them is told badly by those few
-alone, so it is held against what all points say together (a moderated variance: G. K. Smyth, Statistical
-Applications in Genetics and Molecular Biology 3(1), 2004, equation for the posterior variance, with a fixed
-weight of the prior).
+A run of point k with seed s reaches
+
+    y_ks = f_k + u_s + e_ks
+
+because runs of one seed share the network that they start from and the order of their samples: where that
+was lucky, it was for every point. Seeds are estimated from points that were run with several of them
+(least squares in turn, shrunk), and taken out before points are compared: a point that has fewer seeds than
+others is neither favoured nor harmed by those that it has. Spreads are held against a usual one while there
+are few repeats, and that of one point against that of all (a moderated variance: G. K. Smyth, Statistical
+Applications in Genetics and Molecular Biology 3(1), 2004, with a fixed weight of the prior).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -22,13 +28,20 @@ from dse.accuracy.features import LearningPoint
 FloatArray = NDArray[np.float64]
 
 USUAL_SPREAD: Final = 0.01
-"""Standard deviation between seeds that is assumed until points have been run twice [fraction]."""
+"""Standard deviation of seeds, and of what is left, that is assumed until points have been run twice."""
 
-USUAL_WEIGHT: Final = 2.0
+USUAL_NOISE_WEIGHT: Final = 2.0
+USUAL_SEED_WEIGHT: Final = 1.0
 """Degrees of freedom that the assumption counts for."""
 
 POOLED_WEIGHT: Final = 4.0
-"""Degrees of freedom for which the spread of all points counts in that of one."""
+"""Degrees of freedom for which the noise of all points counts in that of one."""
+
+SHRINKAGE: Final = 1.0
+"""Points without any effect that the estimate of a seed is held against."""
+
+ROUNDS: Final = 100
+"""Turns of the least squares; they have settled long before."""
 
 COVERAGE: Final = 0.90
 
@@ -47,21 +60,12 @@ class Measured:
 
     point: LearningPoint
     accuracies: tuple[float, ...]
+    seeds: tuple[int, ...]
 
     @property
     def count(self) -> int:
         """Number of runs."""
         return len(self.accuracies)
-
-    @property
-    def mean(self) -> float:
-        """Mean accuracy [fraction]."""
-        return sum(self.accuracies) / self.count
-
-    @property
-    def squares(self) -> float:
-        """Sum of squared differences from the mean."""
-        return sum((one - self.mean) ** 2 for one in self.accuracies)
 
 
 @dataclass(frozen=True)
@@ -75,15 +79,13 @@ class MeasuredRuns:
         """Group ``runs``; of several with the same point and seed the first counts."""
         found: dict[str, tuple[LearningPoint, dict[int, float]]] = {}
         for run in runs:
-            point, seeds = found.setdefault(run.point.key, (run.point, {}))
+            _, seeds = found.setdefault(run.point.key, (run.point, {}))
             seeds.setdefault(run.seed, run.accuracy)
-            found[run.point.key] = (point, seeds)
-        return cls(
-            tuple(
-                Measured(point, tuple(seeds[seed] for seed in sorted(seeds)))
-                for _, (point, seeds) in sorted(found.items())
-            )
-        )
+        entries = []
+        for _, (point, seeds) in sorted(found.items()):
+            order = tuple(sorted(seeds))
+            entries.append(Measured(point, tuple(seeds[seed] for seed in order), order))
+        return cls(tuple(entries))
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -99,44 +101,107 @@ class MeasuredRuns:
         return [entry.point for entry in self.entries]
 
     @property
-    def means(self) -> FloatArray:
-        """Mean accuracies (n,)."""
-        return np.array([entry.mean for entry in self.entries])
-
-    @property
     def counts(self) -> FloatArray:
         """Runs per point (n,)."""
         return np.array([entry.count for entry in self.entries], dtype=float)
 
-    @property
-    def freedom(self) -> int:
-        """Degrees of freedom of the spread between seeds."""
-        return sum(entry.count - 1 for entry in self.entries)
+    # --- seeds ---
 
     @cached_property
-    def pooled_variance(self) -> float:
-        """Variance between seeds over all points, held against the usual one while there are few repeats."""
-        squares = sum(entry.squares for entry in self.entries)
-        return (squares + USUAL_WEIGHT * USUAL_SPREAD**2) / (self.freedom + USUAL_WEIGHT)
+    def effects(self) -> dict[int, float]:
+        """What each seed adds to the accuracy of any point [fraction]; 0 on average over the seeds."""
+        repeated = [entry for entry in self.entries if entry.count > 1]
+        seeds = sorted({seed for entry in self.entries for seed in entry.seeds})
+        effect = dict.fromkeys(seeds, 0.0)
+        for _ in range(ROUNDS if repeated else 0):
+            sums, counts = dict.fromkeys(seeds, 0.0), dict.fromkeys(seeds, 0)
+            for entry in repeated:
+                mean = _mean(entry, effect)
+                for seed, accuracy in zip(entry.seeds, entry.accuracies, strict=True):
+                    sums[seed] += accuracy - mean
+                    counts[seed] += 1
+            effect = {seed: sums[seed] / (counts[seed] + SHRINKAGE) for seed in seeds}
+            known = [effect[seed] for seed in seeds if counts[seed]]
+            centre = sum(known) / len(known)
+            effect = {seed: effect[seed] - centre if counts[seed] else 0.0 for seed in seeds}
+        return effect
 
-    def variance(self, entry: Measured) -> float:
-        """Return the moderated variance between seeds of one point."""
-        return (entry.squares + POOLED_WEIGHT * self.pooled_variance) / (entry.count - 1 + POOLED_WEIGHT)
+    @cached_property
+    def seeds_compared(self) -> int:
+        """Number of seeds whose effect is known from points that have several."""
+        return len({seed for entry in self.entries if entry.count > 1 for seed in entry.seeds})
+
+    @cached_property
+    def seed_variance(self) -> float:
+        """Variance of the effect of a seed."""
+        squares = sum(effect**2 for effect in self.effects.values())
+        freedom = max(self.seeds_compared - 1, 0)
+        return (squares + USUAL_SEED_WEIGHT * USUAL_SPREAD**2) / (freedom + USUAL_SEED_WEIGHT)
+
+    # --- points ---
+
+    def mean(self, entry: Measured) -> float:
+        """Return the mean accuracy of a point, the effects of its seeds taken out [fraction].
+
+        That is its plain mean where it was run with every seed.
+        """
+        return _mean(entry, self.effects)
 
     @property
-    def variances(self) -> FloatArray:
+    def means(self) -> FloatArray:
+        """Mean accuracies (n,)."""
+        return np.array([self.mean(entry) for entry in self.entries])
+
+    def _squares(self, entry: Measured) -> float:
+        mean = self.mean(entry)
+        pairs = zip(entry.seeds, entry.accuracies, strict=True)
+        return sum((accuracy - self.effects[seed] - mean) ** 2 for seed, accuracy in pairs)
+
+    @cached_property
+    def freedom(self) -> int:
+        """Degrees of freedom of the noise that is left between runs."""
+        return max(sum(entry.count - 1 for entry in self.entries) - max(self.seeds_compared - 1, 0), 0)
+
+    @cached_property
+    def noise(self) -> float:
+        """Variance of a run around its point, seeds taken out."""
+        squares = sum(self._squares(entry) for entry in self.entries)
+        return (squares + USUAL_NOISE_WEIGHT * USUAL_SPREAD**2) / (self.freedom + USUAL_NOISE_WEIGHT)
+
+    def noise_of(self, entry: Measured) -> float:
+        """Return the moderated variance of a run of one point, seeds taken out."""
+        freedom = entry.count - 1
+        return (self._squares(entry) + POOLED_WEIGHT * self.noise) / (freedom + POOLED_WEIGHT)
+
+    @property
+    def noises(self) -> FloatArray:
         """Moderated variances (n,)."""
-        return np.array([self.variance(entry) for entry in self.entries])
+        return np.array([self.noise_of(entry) for entry in self.entries])
+
+    @property
+    def one_run(self) -> float:
+        """Variance that a new seed adds to a prediction: its own effect, and how little the mean one is known."""
+        return self.seed_variance * (1 + 1 / max(self.seeds_compared, 1))
 
     def half_width(self, entry: Measured) -> float:
-        """Return half of the 90 % interval of the mean of one point: Student's t, moderated variance."""
-        from scipy.stats import t
+        """Return half of the 90 % interval of the mean of one point over all seeds that there could be.
 
-        freedom = entry.count - 1 + min(POOLED_WEIGHT, self.freedom + USUAL_WEIGHT)
-        quantile = float(t.ppf(0.5 + COVERAGE / 2, freedom))
-        return quantile * math.sqrt(self.variance(entry) / entry.count)
+        Two parts add in squares, each with its quantile of Student's t: noise over the point's runs, and seeds
+        over those that the point was run with.
+        """
+        noise = math.sqrt(self.noise_of(entry) / entry.count)
+        noise *= _quantile(entry.count - 1 + min(POOLED_WEIGHT, self.freedom + USUAL_NOISE_WEIGHT))
+        seeds = math.sqrt(self.seed_variance / max(self.seeds_compared, 1))
+        seeds *= _quantile(max(self.seeds_compared - 1, 0) + USUAL_SEED_WEIGHT)
+        return math.hypot(noise, seeds)
 
 
-def distinct_points(points: Sequence[LearningPoint]) -> list[LearningPoint]:
-    """Return ``points`` without repeats, by key."""
-    return [point for _, point in sorted({point.key: point for point in points}.items())]
+def _mean(entry: Measured, effects: dict[int, float]) -> float:
+    pairs = zip(entry.seeds, entry.accuracies, strict=True)
+    return sum(accuracy - effects[seed] for seed, accuracy in pairs) / entry.count
+
+
+def _quantile(freedom: float) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(0.5 + COVERAGE / 2, freedom))

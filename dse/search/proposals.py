@@ -147,7 +147,8 @@ def by_evolution(state: State, count: int) -> list[int]:
 
     What it breeds must be a candidate that has not been run: others are answered without a run.
     """
-    reached = {entry.point.key: entry.mean for entry in MeasuredRuns.of(state.runs).entries}
+    runs = MeasuredRuns.of(state.runs)
+    reached = {entry.point.key: runs.mean(entry) for entry in runs.entries}
     decided = [decisions(entry.point) for entry in state.candidates.entries]
     place_of = {tuple(row.values()): place for place, row in enumerate(decided)}
     values = choices(state.candidates)

@@ -42,6 +42,8 @@ def run(job: Job) -> RunRecord:
     plan = learning_plan(job.workload, job.plan)
     if job.reference == "naive":
         plan = learning_plan(job.workload, replace(plan, replay="none", n_replays=0, replays_per_batch=0))
+    if job.as_written:
+        plan = replace(plan, micro_batch=min(job.plan.micro_batch, plan.micro_batch))
     require_delivered(setting.stream, plan)
     if plan.head != "sgd":
         scores, replay_bytes, state_bytes = run_head(setting, plan, job)

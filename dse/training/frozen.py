@@ -28,9 +28,9 @@ class FrozenStage:
     """Turns samples into latents at ``cut``.
 
     With ``bits`` 8, weights are int8 per output channel and every tensor between units lies on 256 levels,
-    whose range is that of the ``calibration`` samples (n, *input shape): outputs of units behind their
-    rectifier, sums and concatenations. Nothing is rounded between a convolution, its batch norm and its
-    rectifier. With 32 bits everything is fp32 and ``calibration`` may be None.
+    whose range is that of the ``calibration`` samples (n, *input shape): the samples themselves, outputs of
+    units behind their rectifier, sums and concatenations. Nothing is rounded between a convolution, its batch
+    norm and its rectifier. With 32 bits everything is fp32 and ``calibration`` may be None.
 
     Raises UserError for other bits, a cut that is not legal, and calibration samples that do not fit.
     """
@@ -48,16 +48,17 @@ class FrozenStage:
             raise UserError(Problem("plan", "frozen_bits", str(bits), "8 or 32"))
         self.workload, self.cut, self.bits = workload, cut, bits
         self._edge = workload.cut_layer(cut)
-        integers = bits == INTEGER_BITS and cut != NETWORK_INPUT
+        integers = bits == INTEGER_BITS and self._edge != NETWORK_INPUT
         if calibration is not None or integers:
             _require_samples(workload, calibration)
         self._calibration = calibration
         self._module: Network | None = None
         self._integer: IntegerStage | None = None
-        if cut != NETWORK_INPUT:
-            folded = fold(workload, parameters)
-            self._module = build_module(workload, folded, last_layer=self._edge)
-        if integers and calibration is not None and self._module is not None:
+        if self._edge == NETWORK_INPUT:
+            return
+        folded = fold(workload, parameters)
+        self._module = build_module(workload, folded, last_layer=self._edge)
+        if integers and calibration is not None:
             self._integer = IntegerStage(self._module, folded, calibration)
 
     def features(self, x: FloatArray) -> FloatArray:
@@ -101,13 +102,12 @@ def _require_samples(workload: Workload, calibration: FloatArray | None) -> None
         raise UserError(Problem("training", "calibration", "NaN or infinite values", allowed))
 
 
-def _signed(workload: Workload, layer: int) -> bool:
-    """Whether the output of ``layer`` can be negative, by its kind and those before it."""
-    found = workload.layers[layer]
-    if isinstance(found, Relu | Softmax):
-        return False
-    if found.kind in KEEPS_GRID or isinstance(found, Add | Concat):
-        return any(
-            producer == NETWORK_INPUT or _signed(workload, producer) for producer in workload.inputs[layer]
-        )
-    return True
+def _signed(workload: Workload, edge: int) -> bool:
+    """Whether the output of layer ``edge`` can be negative, by its kind and those before it."""
+    signed = {NETWORK_INPUT: True}
+    for index in range(edge + 1):
+        layer = workload.layers[index]
+        passes = layer.kind in KEEPS_GRID or isinstance(layer, Add | Concat)
+        before = any(signed[producer] for producer in workload.inputs[index])
+        signed[index] = not isinstance(layer, Relu | Softmax) and (before or not passes)
+    return signed[edge]

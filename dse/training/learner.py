@@ -17,7 +17,7 @@ from dse.training.executable import unexecuted
 from dse.training.network import build_module, device, infer, tensor_of
 from dse.training.optimiser import Optimiser
 from dse.training.parameters import Parameters, fold
-from dse.training.policy import Learning
+from dse.training.policy import LearningParameters
 from dse.workload import Workload
 from dse.workload.convolutions import BatchNorm
 
@@ -34,8 +34,8 @@ class Learner:
     plan: its cut, policy, batch-norm mode, optimiser and micro-batch are executed.
     rate, momentum, weight_decay, schedule: see ``Optimiser``; momentum counts for ``optimiser = "momentum"``.
     seed: taken for what is drawn at random; nothing is so far.
-    as_written: run micro-batches one after the other. Otherwise a mini-batch runs at once, which is the
-        same sum: only batch statistics depend on the split, and they exclude micro-batches.
+    as_written: run the plan's micro-batches one after the other. Otherwise a mini-batch runs at once, which
+        is the same sum. Batch statistics alone would depend on the split; they take a whole mini-batch.
     dtype: of everything; plans learn in fp32, fp64 serves comparisons.
 
     Raises UserError where the plan holds a decision that is not executed, or the cut is not legal.
@@ -73,13 +73,13 @@ class Learner:
             bn_mode="batch_stats" if plan.bn_mode == "batch_stats" else "frozen_stats",
             dtype=dtype,
         )
-        self.learning = Learning(workload, plan, self.module)
+        self.learning = LearningParameters(workload, plan, self.module)
         flat = self.learning
         self.optimiser = Optimiser(
             plan.optimiser, flat.values, flat.gradient, flat.mask, rate, momentum, weight_decay, schedule
         )
         self._smallest = 2 if plan.bn_mode == "batch_stats" else 1
-        self._micro = plan.micro_batch if as_written else 0
+        self._micro = plan.micro_batch if as_written and plan.bn_mode != "batch_stats" else 0
         self._penalties: dict[tuple[int, ...], Tensor | None] = {}
 
     # --- learning ---
@@ -104,7 +104,7 @@ class Learner:
         """Work out the gradients of one mini-batch, without an update; see ``step``."""
         seen = tuple(seen_classes)
         self._check(len(latents), labels, seen)
-        x, y, penalty = tensor_of(latents), tensor_of(labels).to(device()), self._penalty(seen)
+        x, y, penalty = tensor_of(latents), tensor_of(labels).to(device(), torch.int64), self._penalty(seen)
         self.learning.gradient.zero_()
         self.module.train()
         total, size = 0.0, self._micro or len(x)

@@ -233,6 +233,7 @@ def tensor_of(x: NDArray[Any] | Tensor) -> Tensor:
     """Return an array as a tensor that shares its memory where that may be written to."""
     if isinstance(x, Tensor):
         return x
+    x = np.ascontiguousarray(x)
     return torch.from_numpy(x if x.flags.writeable else x.copy())
 
 

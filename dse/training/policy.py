@@ -34,7 +34,7 @@ class Piece:
         return self.tensor.numel() if self.mask is None else int(self.mask.sum())
 
 
-class Learning:
+class LearningParameters:
     """The learning parameters of ``module`` under ``plan``: ``values`` (n,), ``gradient`` (n,), ``mask``.
 
     The module's own tensors become views of ``values``, their gradients views of ``gradient``; every other

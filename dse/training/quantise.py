@@ -40,7 +40,7 @@ class Grid:
         return cls(scale, low, low + LEVELS)
 
     def integers(self, x: Tensor) -> Tensor:
-        """Return the nearest q of real values, halves upwards; (…) fp32 or fp64 -> (…) fp32."""
+        """Return the nearest q of real values, halves upwards, in fp32."""
         return rounded(x.double() / self.scale, self.low, self.high)
 
     def values(self, q: Tensor) -> Tensor:

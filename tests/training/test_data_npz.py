@@ -92,7 +92,9 @@ def test_channels_come_second(axes: str, tmp_path: Path) -> None:
     data = load(tmp_path, {"x": x, "y": Y}, axes=axes, test={"share": 0.25})
     assert data.input_shape == expected
     channel_last = axes.endswith("c")
-    stored = {bytes(np.moveaxis(one, 0, -1) if channel_last else one) for one in [*data.train.x, *data.test.x]}
+    stored = {
+        bytes(np.moveaxis(one, 0, -1) if channel_last else one) for one in [*data.train.x, *data.test.x]
+    }
     assert stored == {bytes(one) for one in x}
 
 
@@ -127,25 +129,39 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "channels last, unsaid": ({"x": np.zeros((20, 8, 8, 3), np.uint8), "y": Y}, {}, "axes: missing for x"),
     "unknown axes": ({"x": IMAGES, "y": Y}, {"axes": "hwn"}, "axes: 'hwn'"),
     "axes of another rank": ({"x": IMAGES, "y": Y}, {"axes": "nchw"}, "'nchw' for x of shape"),
-    "too few labels": ({"x": IMAGES, "y": Y[:-1]}, {}, r"task.data.y: shape (19,); one entry for each of the 20"),
+    "too few labels": (
+        {"x": IMAGES, "y": Y[:-1]}, {}, r"task.data.y: shape (19,); one entry for each of the 20"
+    ),
     "one-hot labels": ({"x": IMAGES, "y": np.eye(4)[Y]}, {}, "argmax"),
     "float labels": ({"x": IMAGES, "y": Y / 2}, {}, "labels of type float64"),
     "labels with gaps": ({"x": IMAGES, "y": Y * 2}, {}, "labels 0, 2, 4, 6; 0 to 3 without gaps"),
     "negative labels": ({"x": IMAGES, "y": Y - 1}, {}, "labels -1, 0, 1, 2; 0 to 3"),
     "more labels than names": ({"x": IMAGES, "y": Y}, {"class_names": ["a", "b"]}, "for 2 class names"),
-    "a name without samples": ({"x": IMAGES, "y": Y}, {"class_names": list("abcde")}, "no sample of 1 classes (e)"),
+    "a name without samples": (
+        {"x": IMAGES, "y": Y}, {"class_names": list("abcde")}, "no sample of 1 classes (e)"
+    ),
     "one class": ({"x": IMAGES, "y": Y * 0}, {}, "1 classes; 2 to"),
-    "not a number": ({"x": np.full((20, 3), np.nan), "y": Y}, {}, "NaN and 0 infinite values, the first in sample 0"),
+    "not a number": (
+        {"x": np.full((20, 3), np.nan), "y": Y}, {}, "NaN and 0 infinite values, the first in sample 0"
+    ),
     "no samples": ({"x": IMAGES[:0], "y": Y[:0]}, {}, "no labels"),
     "texts as samples": ({"x": np.full((20, 2), "a"), "y": Y}, {}, "train.x: type <U1; numbers"),
     "complex samples": ({"x": np.ones((20, 2), complex), "y": Y}, {}, "it holds complex128"),
-    "all for testing": ({"x": IMAGES, "y": Y, "k": Y}, {"test": {"key": "k", "below": 9}}, "20 of 20 samples"),
+    "all for testing": (
+        {"x": IMAGES, "y": Y, "k": Y}, {"test": {"key": "k", "below": 9}}, "20 of 20 samples"
+    ),
     "no rule at all": ({"x": IMAGES, "y": Y, "k": Y}, {"test": {"key": "k"}}, "0 conditions on 'k'"),
     "two rules": ({"x": IMAGES, "y": Y}, {"test": {"key": "y", "below": 1, "at_least": 2}}, "2 conditions"),
     "a rule on nothing": ({"x": IMAGES, "y": Y}, {"test": {"below": 1}}, "a condition without key"),
-    "a rule on an absent array": ({"x": IMAGES, "y": Y}, {"test": {"key": "k", "below": 1}}, "has no array 'k'"),
-    "key and share": ({"x": IMAGES, "y": Y}, {"test": {"key": "y", "below": 1, "share": 0.1}}, "both a key and"),
-    "unknown in a rule": ({"x": IMAGES, "y": Y}, {"test": {"shares": 0.1}}, "task.data.test.shares: unknown option"),
+    "a rule on an absent array": (
+        {"x": IMAGES, "y": Y}, {"test": {"key": "k", "below": 1}}, "has no array 'k'"
+    ),
+    "key and share": (
+        {"x": IMAGES, "y": Y}, {"test": {"key": "y", "below": 1, "share": 0.1}}, "both a key and"
+    ),
+    "unknown in a rule": (
+        {"x": IMAGES, "y": Y}, {"test": {"shares": 0.1}}, "task.data.test.shares: unknown option"
+    ),
     "a rule that is no table": ({"x": IMAGES, "y": Y}, {"test": 0.2}, "task.data.test: 0.2; a table"),
     "half a test set": ({"x": IMAGES, "y": Y}, {"x_test": "x"}, "x_test and y_test go together"),
     "range the wrong way": ({"x": IMAGES, "y": Y}, {"range": [1, 0]}, "low below high"),
@@ -184,8 +200,10 @@ def test_objects_are_never_loaded(tmp_path: Path) -> None:
 
 
 HEADERS = {
-    "a header that promises terabytes": npy("{'descr':'<f8','fortran_order':False,'shape':(1000000,1000000)}", b""),
-    "a header that promises more than there is": npy("{'descr':'|u1','fortran_order':False,'shape':(9,)}", b"12345678"),
+    "a header that promises terabytes":
+        npy("{'descr':'<f8','fortran_order':False,'shape':(1000000,1000000)}", b""),
+    "a header that promises more than there is":
+        npy("{'descr':'|u1','fortran_order':False,'shape':(9,)}", b"12345678"),
     "a negative size": npy("{'descr':'|u1','fortran_order':False,'shape':(-4,)}", b"1234"),
     "more than the header says": npy("{'descr':'|u1','fortran_order':False,'shape':(4,)}", b"12345678"),
     "a call in the header": npy("{'descr':print('x'),'fortran_order':False,'shape':(4,)}", b"1234"),

@@ -165,13 +165,13 @@ def test_a_name_is_a_table_with_a_kind() -> None:
 
 @pytest.mark.parametrize("kind", ["shape", "", 7, ["shapes"]])
 def test_an_unknown_kind_is_refused_with_the_known_ones(kind: Any) -> None:
-    with pytest.raises(UnknownName, match="task.data.kind") as error:
+    with pytest.raises(UnknownName, match=r"task\.data\.kind") as error:
         load_data({"kind": kind}, file="space.toml")
     assert error.value.known == tuple(DATA_KINDS)
 
 
 def test_a_near_name_is_suggested() -> None:
-    with pytest.raises(UnknownName, match="did you mean 'fashion-mnist'"):
+    with pytest.raises(UnknownName, match=r"did you mean 'fashion-mnist'"):
         load_data("fashion_mnist")
 
 

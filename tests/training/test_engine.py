@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from dse.plan.decisions import TrainingPlan
 from dse.training import Job, RunRecord
 from dse.training.engine import run
 from dse.training.events import event_samples
+from dse.training.network import Network
 from dse.training.setting import setting_of
 from dse.validation.planned import planned_replay_bytes
 from tests.training.small import PLAN, TASK, network
@@ -68,12 +70,25 @@ def test_raw_replays_through_an_exact_frozen_stage_are_exact_latents() -> None:
     assert raw.replay_bytes < latent.replay_bytes
 
 
-def test_micro_batches_are_merged_without_consequence() -> None:
-    for mode in ("folded", "frozen_stats"):
-        plan = replace(PLAN, bn_mode=mode, micro_batch=8)
-        merged, written = trained(plan), trained(plan, as_written=True)
-        assert np.allclose(merged.per_experience, written.per_experience, atol=0.02)
-        assert merged.key == written.key
+@pytest.mark.parametrize("mode", ["folded", "frozen_stats"])
+def test_micro_batches_are_merged_without_consequence(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained()  # pretraining, which has mini-batches of its own
+    sizes: set[int] = set()
+    forward = Network.forward
+
+    def counted(module: Network, x: Any) -> Any:
+        sizes.add(len(x)) if module.training else None
+        return forward(module, x)
+
+    monkeypatch.setattr(Network, "forward", counted)
+    plan = replace(PLAN, bn_mode=mode, micro_batch=5)
+    merged = trained(plan)
+    assert sizes == {32}
+    sizes.clear()
+    written = trained(plan, as_written=True)
+    assert sizes == {5, 2}  # 32 samples, five at a time
+    assert np.allclose(merged.per_experience, written.per_experience, atol=0.02)
+    assert merged.key == written.key
 
 
 def test_replays_keep_what_naive_training_forgets() -> None:

@@ -88,6 +88,22 @@ def test_at_the_last_cut_the_latent_is_the_vector_that_enters_the_last_unit(resi
     np.testing.assert_allclose(latents, before, atol=0.1 * np.abs(before).max())
 
 
+@pytest.mark.parametrize("bits", [8, 32])
+def test_the_vector_that_enters_the_only_unit_can_be_the_input(tmp_path, bits):
+    path = tmp_path / "one.toml"
+    path.write_text(
+        'name = "o"\ntitle = "t"\nsource = "s"\ninput = { features = 3 }\nclasses = 2\nlegal_cuts = [0]\n'
+        'layers = [{ kind = "linear", name = "a", out_features = "classes" }]\n',
+        encoding="utf-8",
+    )
+    workload = load_network(path)
+    x = samples(workload, 5)
+    stage = FrozenStage(workload, initial_parameters(workload, 0), 0, bits, x)
+    assert stage.features(x) is x
+    assert stage.latents_signed
+    assert stage.grid is None
+
+
 # --- 8 bits ---
 
 

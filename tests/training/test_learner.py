@@ -244,6 +244,26 @@ def test_micro_batches_give_the_gradients_of_the_mini_batch(bn_mode, micro):
         np.testing.assert_allclose(value, expected[key], atol=1e-5 * np.abs(expected[key]).max())
 
 
+def test_batch_statistics_take_the_whole_mini_batch():
+    plan = TrainingPlan(cut=2, bn_mode="batch_stats", micro_batch=3)
+    whole, written = learner(plan=plan), learner(plan=plan, as_written=True)
+    latents, labels = batch(whole.workload, 2)
+    assert whole.accumulate(latents, labels, SEEN) == written.accumulate(latents, labels, SEEN)
+
+
+def test_arrays_may_be_read_only_strided_and_of_other_types():
+    mine = learner(plan=TrainingPlan(cut=2))
+    latents, labels = batch(mine.workload, 2)
+    loss, outputs = mine.accumulate(latents, labels, SEEN), mine.logits(latents)
+    fixed = latents.astype(np.float64)
+    fixed.flags.writeable = False
+    assert mine.accumulate(fixed, labels.astype(np.int32), SEEN) == loss
+    assert mine.accumulate(torch.from_numpy(latents), labels, SEEN) == loss
+    assert np.array_equal(mine.logits(np.flip(latents[::-1], 0)), outputs)
+    backwards = np.flip(mine.logits(latents[::-1]), 0)
+    np.testing.assert_allclose(backwards, outputs, rtol=1e-4, atol=1e-5)
+
+
 def test_classes_that_were_not_seen_get_no_gradient():
     mine = learner(plan=TrainingPlan(cut=9))
     latents, labels = batch(mine.workload, 9)

@@ -15,6 +15,8 @@ from dse import cli
 from dse.api import validation as api
 from dse.cli.validate import seconds
 from dse.errors import UserError
+from dse.report import figures
+from dse.report.figures import validation as validation_figures
 from tests.validation import fake_command, fake_runs
 from tests.validation.spaces import CORE, COSTS_ONLY
 
@@ -29,8 +31,16 @@ def folder(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "run"))
 
 
+@pytest.fixture
+def drawn() -> None:
+    """Let the figure be drawn."""
+
+
 @pytest.fixture(autouse=True)
-def _pretend(monkeypatch: pytest.MonkeyPatch) -> None:
+def _pretend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "drawn" not in request.fixturenames:  # drawing takes longer than everything else
+        monkeypatch.setattr(figures, "save_all", lambda *_: None)
+        monkeypatch.setattr(validation_figures, "validation_figure", lambda _: None)
     for name in ("run_validation", "load_data"):
         monkeypatch.setattr(api, name, getattr(api, name))  # put back afterwards
     fake_command.pretend()
@@ -42,6 +52,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     return code, said.out, said.err
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_run_is_validated_and_goes_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     code, out, err = run(capsys, folder, "--seeds", 2, "--jobs", 2)
@@ -49,7 +60,7 @@ def test_a_run_is_validated_and_goes_on(folder: Path, capsys: pytest.CaptureFixt
     assert "paired seeds" in out
     assert f"{folder}/validation.md" in out
     assert {path: path.read_bytes() for path in before} == before, "what explore wrote stays as it is"
-    table = pd.read_csv(folder / "validation.csv", keep_default_na=False, na_values=[""])
+    table = pd.read_csv(folder / "validation.csv", dtype={"designs": str})
     assert set(table["role"]) == {"front", "head", "reference", "space"}
     assert (table["seeds"] == 2).all()
     assert table["bytes_equal"].all()
@@ -69,6 +80,7 @@ def test_a_run_is_validated_and_goes_on(folder: Path, capsys: pytest.CaptureFixt
     assert set(records) < set((folder / "validation").glob("*.json"))
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_same_inputs_make_the_same_validation(made: Path, tmp_path: Path) -> None:
     content = []
     for name, workers in (("a", 1), ("b", 2)):

@@ -27,6 +27,8 @@ _PLAIN: Final = {2: "nf", 4: "nchw"}
 _CHANNEL_COUNTS: Final = (1, 3, 4)
 _ALLOWED_AXES: Final = f"axes = one of {', '.join(AXES)} (n samples, c channels, h, w, l length, f features)"
 
+_COLUMNS: Final = ("x", "y", "domain")
+
 Column = NDArray[Any]
 
 
@@ -61,49 +63,42 @@ class _Content:
 
     def load(self, archive: Archive, options: Options, name: str) -> Dataset:
         """Read, check and split the arrays."""
+        loaded = self._arrays(archive, options)
+        given = archive[self.class_names] if isinstance(self.class_names, str) else self.class_names or ()
+        words = [str(one) for one in given]
+        limits = self._limits(archive, options)
+        ends = ("", "_test") if "x_test" in loaded else ("",)
+        x, y, domain = ([loaded[f"{one}{end}"] for end in ends if one in loaded] for one in _COLUMNS)
+        labels, names = class_numbers(y, words, file=options.file, key=f"{options.key}.y")
+        if len(ends) == 1:
+            mask = self.rule.mask(loaded.get("test.key"), labels[0])
+            require_both(mask, options)
+            x, labels, domain = ([part[kept] for part in column for kept in (~mask, mask)]
+                                 for column in (x, labels, domain))  # fmt: skip
+        return assemble(
+            name, x, labels, domain or None, names,
+            source=archive.path.name, limits=limits, standardise=self.standardise,
+        )  # fmt: skip
+
+    def _arrays(self, archive: Archive, options: Options) -> dict[str, Column]:
+        """Return option -> array, as long as each other, x with its channels second."""
         wanted = self.names | ({"test.key": self.rule.key} if self.rule.key else {})
         wanted = {option: array for option, array in wanted.items() if array}
         archive.require(wanted)
         loaded = {option: archive[array] for option, array in wanted.items()}
         _require_lengths(loaded, options)
-        loaded = {
-            option: oriented(array, self.axes, options) if option in ("x", "x_test") else array
-            for option, array in loaded.items()
-        }
-        given = archive[self.class_names] if isinstance(self.class_names, str) else self.class_names or ()
-        limits = self._limits(archive, options)
-        columns = {
-            name: [loaded[name], loaded[f"{name}_test"]]
-            for name in ("x", "y", "domain")
-            if f"{name}_test" in loaded
-        }
-        labels, names = class_numbers(
-            columns.get("y", [loaded["y"]]),
-            [str(one) for one in given],
-            file=options.file,
-            key=f"{options.key}.y",
-        )
-        if not columns:
-            mask = self.rule.mask(loaded.get("test.key"), labels[0])
-            require_both(mask, options)
-            loaded["y"] = labels[0]
-            columns = {
-                one: [loaded[one][~mask], loaded[one][mask]] for one in ("x", "y", "domain") if one in loaded
-            }
-            labels = columns["y"]
-        return assemble(
-            name, columns["x"], labels, columns.get("domain"), names,
-            source=archive.path.name, limits=limits, standardise=self.standardise,
-        )  # fmt: skip
+        for option in ("x", "x_test"):
+            if option in loaded:
+                loaded[option] = oriented(loaded[option], self.axes, options)
+        return loaded
 
     def _limits(self, archive: Archive, options: Options) -> tuple[float, float] | None:
         if self.limits is None:
             return None
         low, high = (_scalar(archive, one, options) for one in self.limits)
         if not low < high:
-            raise UserError(
-                Problem(options.file, f"{options.key}.range", f"[{low}, {high}]", "low below high")
-            )
+            key = f"{options.key}.range"
+            raise UserError(Problem(options.file, key, f"[{low}, {high}]", "low below high"))
         return low, high
 
 
