@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Sweep,
         TrainingPlan,
         UpdatePolicy,
+        Validation,
         draw,
         estimate,
         explain,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         load_network,
         load_space,
         sweep,
+        validate,
         write_run,
     )
 
@@ -43,6 +45,7 @@ __all__ = [
     "Sweep",
     "TrainingPlan",
     "UpdatePolicy",
+    "Validation",
     "__version__",
     "draw",
     "estimate",
@@ -56,6 +59,7 @@ __all__ = [
     "load_network",
     "load_space",
     "sweep",
+    "validate",
     "write_run",
 ]
 

@@ -180,14 +180,14 @@ class MeasuredRuns:
 
     @property
     def one_run(self) -> float:
-        """Variance that a new seed adds to a prediction: its own effect, and how little the mean one is known."""
+        """Variance that a new seed adds to a prediction: its effect, and how little the mean one is known."""
         return self.seed_variance * (1 + 1 / max(self.seeds_compared, 1))
 
     def half_width(self, entry: Measured) -> float:
         """Return half of the 90 % interval of the mean of one point over all seeds that there could be.
 
-        Two parts add in squares, each with its quantile of Student's t: noise over the point's runs, and seeds
-        over those that the point was run with.
+        Two parts add in squares, each with its quantile of Student's t: noise over the point's runs, and the
+        effect of seeds over those that points were compared by.
         """
         noise = math.sqrt(self.noise_of(entry) / entry.count)
         noise *= _quantile(entry.count - 1 + min(POOLED_WEIGHT, self.freedom + USUAL_NOISE_WEIGHT))

@@ -1,4 +1,4 @@
-"""What Python users import, through ``dse`` itself: load, estimate, explain, explore, sweep, draw.
+"""What Python users import, through ``dse`` itself: load, estimate, explain, explore, sweep, draw, validate.
 
 Every result has ``.to_frame()``. Networks and boards are given by name, by path, or loaded.
 """
@@ -14,6 +14,7 @@ import numpy as np
 from dse.accuracy import SOURCES, AccuracyEstimate, accuracy_source
 from dse.api.explorations import Sweep, draw, explore, list_explorations, load_space, sweep, write_run
 from dse.api.plans import Decided, decide, decisions_of, plan_file
+from dse.api.validation import validate
 from dse.cost import explain as breakdown
 from dse.cost.accounting import PRESETS, preset
 from dse.cost.context import Context, Duty
@@ -27,6 +28,7 @@ from dse.hardware import HardwareProfile, list_boards, list_parts, load_board
 from dse.plan.decisions import PlanBatch, TrainingPlan, UpdatePolicy
 from dse.report.estimate import Estimate
 from dse.search import SearchResult, Space
+from dse.validation.comparison import Validation
 from dse.workload import Workload, list_networks, load_network
 
 Loaded = TypeVar("Loaded")
@@ -183,6 +185,7 @@ __all__ = [
     "Sweep",
     "TrainingPlan",
     "UpdatePolicy",
+    "Validation",
     "context_of",
     "draw",
     "estimate",
@@ -197,5 +200,6 @@ __all__ = [
     "load_space",
     "predicted",
     "sweep",
+    "validate",
     "write_run",
 ]

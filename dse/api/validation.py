@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import time
 import tomllib
 from collections.abc import Mapping
@@ -13,13 +14,15 @@ from dse.errors import Problem, UserError
 from dse.report.document import DESIGNS, folder_name
 from dse.report.files import require_writable_file
 from dse.report.inputs import ExploredRun, load_run
+from dse.report.runs import RUNS, with_runs
 from dse.report.validation import FILE, write_validation
 from dse.search import method_for
 from dse.training import Task, require_torch
 from dse.training.data import Dataset, load_data
 from dse.validation.comparison import Validation
 from dse.validation.networks import trained_networks
-from dse.validation.sample import draw_designs
+from dse.validation.rates import Scheme
+from dse.validation.sample import draw_designs, has_table
 from dse.validation.select import (
     Chosen,
     Left,
@@ -89,9 +92,10 @@ def validate(
     dataset = load_data(learned.data, file="task", folder=learned.folder or None)
     networks = _networks(explored, dataset, network)
     chosen, left = choose(explored, networks, plans, space_plans)
+    known = {} if task is not None or networks.stand_in else rates_of_run(explored)
     campaign = Campaign(
         chosen=chosen, task=learned, data_hash=dataset.content_hash, seeds=seeds or 0, runs=runs or 0,
-        deadline=deadline, title=explored.space.name, left=left, stand_in=networks.stand_in,
+        deadline=deadline, known=known, title=explored.space.name, left=left, stand_in=networks.stand_in,
         prediction=_prediction(explored),
     )  # fmt: skip
     found = run_validation(campaign, RunStore(explored.folder / FILE), workers=workers, progress=progress)
@@ -184,10 +188,34 @@ def choose(
                         for each in left)  # fmt: skip
     front = front[:plans]
     compared = [*front, *comparisons(front)]
-    draws = draw_designs(explored.space, explored.folder, SAMPLE_SEED)
     count = len(front) if space_plans is None else space_plans
-    others = others_in_space(explored.space, draws, count, networks, compared)
+    space = explored.space
+    if not has_table(explored.folder):
+        space = with_runs(space, explored.folder)
+    draws = draw_designs(space, explored.folder, SAMPLE_SEED)
+    others = others_in_space(space, draws, count, networks, compared)
     return (*compared, *others), tuple(left)
+
+
+def rates_of_run(explored: ExploredRun) -> dict[tuple[str, Scheme], float]:
+    """Return the learning rates of the runs behind a measured accuracy, as ``Campaign`` takes them."""
+    if explored.space.measure is None:
+        return {}
+    path = explored.folder / RUNS
+    hashes = {
+        name: network.content_hash
+        for name, network in zip(explored.space.network_names, explored.space.networks, strict=True)
+    }
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {
+                (hashes[row["network"]], Scheme(*(row[name] for name in Scheme._fields))): float(row["rate"])
+                for row in csv.DictReader(file)
+            }
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError) as error:
+        raise UserError(
+            Problem(str(path), "", f"cannot be read: {error}", "explore the space again")
+        ) from None
 
 
 def _prediction(explored: ExploredRun) -> str:

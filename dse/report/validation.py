@@ -102,7 +102,7 @@ def _findings(found: Validation) -> Iterator[str]:
         yield f"Measured best: {row['name']} ({_where(row)}) with {_percent(row['measured'])}."
         tied = sum(row["tied_with_best"] for row in rows)
         if len(found.seeds) > 1 and len(rows) > 1:
-            yield f"{text.plural(tied, 'other plan')} cannot be told apart from it."
+            yield f"Ties with it: {tied or 'none'} of {text.plural(len(rows) - 1, 'other plan')}."
     if len(found.seeds) > 1:
         yield from _against_heads(found)
     wrong = [row["name"] for row in found.rows if not row["bytes_equal"]]

@@ -19,7 +19,7 @@ from dse.training.buffer import ReplayBuffer
 from dse.training.evaluation import Predicted, Scores, score
 from dse.training.events import event_samples, require_delivered
 from dse.training.head_run import run_head
-from dse.training.learner import Learner
+from dse.training.learner import Diverged, Learner
 from dse.training.packing import Quantiser
 from dse.training.record import RunRecord
 from dse.training.setting import Features, Setting, setting_of
@@ -198,7 +198,10 @@ class _ReplayRun:
                 if replays:
                     old_x, old_y = self.store.draw(replays)
                     x, y = np.concatenate([x, old_x]), np.concatenate([y, old_y])
-                self.learner.step(x, y, seen)
+                try:
+                    self.learner.step(x, y, seen)
+                except Diverged:  # an observation like any other: what is left predicts what it predicts
+                    return
 
     def _keep(self, indices: IntArray, number: int) -> None:
         """Let the buffer take some of the new samples."""

@@ -25,6 +25,10 @@ FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
 
+class Diverged(UserError):
+    """The loss is no longer a number: the rate is too high for this plan."""
+
+
 class Learner:
     """Trains what a plan lets learn, mini-batch by mini-batch.
 
@@ -92,7 +96,7 @@ class Learner:
         """Learn one mini-batch and return its loss: mean softmax cross-entropy over the classes seen.
 
         ``latents`` (B, *cut shape), ``labels`` (B,) among ``seen_classes``. Raises UserError for a label of
-        another class, an impossible batch, or a loss that is not finite.
+        another class or an impossible batch, Diverged for a loss that is not finite.
         """
         loss = self.accumulate(latents, labels, seen_classes)
         self.optimiser.step()
@@ -116,7 +120,7 @@ class Learner:
             total += float(loss.detach())
         if not math.isfinite(total):
             found = f"the loss is {total} at rate {self.optimiser.rate:g}"
-            raise UserError(Problem("training", "rate", found, "a lower rate"))
+            raise Diverged(Problem("training", "rate", found, "a lower rate"))
         return total
 
     def _check(self, size: int, labels: IntArray, seen: tuple[int, ...]) -> None:

@@ -22,7 +22,7 @@ from torch import nn
 
 from dse.training.cache import cache_folder
 from dse.training.data.base import Dataset
-from dse.training.network import Parameters, build_module, initial_parameters
+from dse.training.network import Parameters, build_module, device, initial_parameters, tensor_of
 from dse.training.streams import Stream
 from dse.training.task import Task
 from dse.workload import Workload
@@ -74,17 +74,17 @@ def train_from_scratch(
     steps = task.pretrain_epochs * (len(x) // batch)
     optimiser = torch.optim.SGD(module.parameters(), lr=task.pretrain_rate, momentum=0.9)
     falling = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / max(steps, 1))
-    seen = torch.tensor(sorted(classes))
+    seen = torch.tensor(sorted(classes), device=device())
     place = np.full(int(y.max()) + 1, -1)
-    place[seen.numpy()] = np.arange(len(seen))
+    place[sorted(classes)] = np.arange(len(classes))
     module.train()
     for _ in range(task.pretrain_epochs):
         shuffled = order.permutation(len(x))
         for first in range(0, len(x) - batch + 1, batch):
             rows = shuffled[first : first + batch]
             optimiser.zero_grad(set_to_none=True)
-            logits = module(torch.from_numpy(x[rows]))[:, seen]
-            loss: Any = nn.functional.cross_entropy(logits, torch.from_numpy(place[y[rows]]))
+            logits = module(tensor_of(x[rows]))[:, seen]
+            loss: Any = nn.functional.cross_entropy(logits, torch.from_numpy(place[y[rows]]).to(device()))
             loss.backward()
             nn.utils.clip_grad_norm_(module.parameters(), 5.0)
             optimiser.step()

@@ -17,6 +17,7 @@ from dse.search.space import Space
 
 IntArray = NDArray[np.int64]
 
+TABLE: Final = "designs.parquet"
 DRAWN_AT_ONCE: Final = 256
 MOST_DRAWN: Final = 64 * DRAWN_AT_ONCE
 """Designs that are priced at most; where few fit, fewer are found."""
@@ -38,11 +39,15 @@ def draw_designs(space: Space, folder: Path | None, seed: int) -> Iterator[Sampl
     They come from designs.parquet in ``folder`` where it is there, with what was predicted when it was
     written; else designs of the space are drawn and priced. Stops after ``MOST_DRAWN`` draws.
     """
-    table = None if folder is None else folder / "designs.parquet"
-    if table is not None and table.is_file():
-        yield from _from_table(table, seed)
+    if folder is not None and has_table(folder):
+        yield from _from_table(folder / TABLE, seed)
     else:
         yield from _by_pricing(space, seed)
+
+
+def has_table(folder: Path) -> bool:
+    """Return whether a run folder has a table of designs."""
+    return (folder / TABLE).is_file()
 
 
 # --- from the table ---

@@ -15,15 +15,13 @@ from dse.training.record import RunRecord
 from dse.training.task import Job, Task
 from dse.validation.comparison import Validation
 from dse.validation.pool import Failure, Pool, Progress, Run, RunsFailed, execute, run_jobs
-from dse.validation.rates import RateSearch, scheme_of
+from dse.validation.rates import RateSearch, Scheme, scheme_of
 from dse.validation.select import Chosen, Left
 from dse.validation.store import RunStore
+from dse.validation.study import RATE_SEED
 
 FIRST_SEED = 1000
 """Seeds of validation start here; those of searching by measured accuracy start at 0."""
-
-RATE_SEED = 999
-"""Seed of the runs that choose learning rates."""
 
 SEEDS = 3
 """Seeds where neither runs nor time are given."""
@@ -40,8 +38,9 @@ class Campaign:
     """What a validation trains, and how much of it.
 
     ``runs`` limits the number of runs, those that choose learning rates included (0: no limit); ``deadline``
-    is a time of ``time.monotonic()`` [s]. ``title``, ``left``, ``stand_in`` and ``prediction`` pass into the
-    result.
+    is a time of ``time.monotonic()`` [s]. ``known`` are learning rates that were chosen before, by content
+    hash of the network and scheme: they are not searched again. ``title``, ``left``, ``stand_in`` and
+    ``prediction`` pass into the result.
     """
 
     chosen: tuple[Chosen, ...]
@@ -50,6 +49,7 @@ class Campaign:
     seeds: int = 0
     runs: int = 0
     deadline: float | None = None
+    known: Mapping[tuple[str, Scheme], float] = field(default_factory=dict)
     title: str = ""
     left: tuple[Left, ...] = ()
     stand_in: str = ""
@@ -59,7 +59,8 @@ class Campaign:
         """Return the search for learning rates of every network."""
         by_network: dict[str, list[Chosen]] = {}
         for each in self.chosen:
-            by_network.setdefault(each.workload.content_hash, []).append(each)
+            if rated_as(each) not in self.known:
+                by_network.setdefault(each.workload.content_hash, []).append(each)
         return [
             RateSearch(mine[0].workload, self.task, [each.plan for each in mine], RATE_SEED, self.data_hash)
             for mine in by_network.values()
@@ -92,6 +93,11 @@ class Campaign:
             each.workload, each.plan, self.task, seed, rate, split="test", reference=each.reference,
             data_hash=self.data_hash,
         )  # fmt: skip
+
+
+def rated_as(each: Chosen) -> tuple[str, Scheme]:
+    """Return what the learning rate of a plan is chosen for: its network (by content hash) and its scheme."""
+    return each.workload.content_hash, scheme_of(each.workload, each.plan)
 
 
 @dataclass
@@ -167,13 +173,11 @@ def run_validation(
 
 def _rates(campaign: Campaign, records: Mapping[str, RunRecord]) -> dict[str, float]:
     """Return the learning rate of every plan whose scheme has one, by key."""
-    by_network = {search.workload.content_hash: search.chosen(records) for search in campaign.searches()}
-    rates = {}
-    for each in campaign.chosen:
-        found = by_network[each.workload.content_hash].get(scheme_of(each.workload, each.plan))
-        if found is not None:
-            rates[each.key] = found
-    return rates
+    found = dict(campaign.known)
+    for search in campaign.searches():
+        network = search.workload.content_hash
+        found |= {(network, scheme): rate for scheme, rate in search.chosen(records).items()}
+    return {each.key: found[rated_as(each)] for each in campaign.chosen if rated_as(each) in found}
 
 
 def _reasons(

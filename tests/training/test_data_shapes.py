@@ -1,4 +1,4 @@
-"""The embedded shapes: the same bytes everywhere, even classes and backgrounds, figures as geometry has them."""
+"""The embedded shapes: the same bytes everywhere, even classes and backgrounds, figures true to geometry."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_backgrounds_differ_by_domain() -> None:
     assert mean[1, 1] - mean[1, 0] > 30, "brighter to the right"
     assert mean[2, 2] - mean[2, 0] > 30, "brighter downwards"
     assert abs(mean[0] - mean[0, 0]).max() < 10, "plain"
-    assert (mean[4:] > mean[:4] + 40).all(), "dark and light swapped"
+    assert (mean[4:] + mean[:4]).mean() == pytest.approx(255, abs=3), "dark and light swapped"
 
 
 def pose(size: int, angle: int = 0, radius: float = 0.4) -> Poses:
@@ -79,8 +79,8 @@ def pose(size: int, angle: int = 0, radius: float = 0.4) -> Poses:
 
 AREAS = {
     "disc": math.pi, "square": 4 * 49 / 64, "triangle": 3 * math.sqrt(3) * (5 / 8) ** 2,
-    "cross": 2 * 4 * 0.3 - 4 * 0.09, "ring": math.pi * (1 - 0.36), "frame": 4 * (49 / 64 - 0.475**2), "bar": 4 * 0.3,
-    "two bars": 2 * 4 * 0.2,
+    "cross": 2 * 4 * 0.3 - 4 * 0.09, "ring": math.pi * (1 - 0.36), "frame": 4 * (49 / 64 - 0.475**2),
+    "bar": 4 * 0.3, "two bars": 2 * 4 * 0.2,
 }  # fmt: skip
 """Area of a figure of radius 1, by hand."""
 
@@ -119,7 +119,6 @@ def test_options_out_of_range_are_refused(option: str, value: Any) -> None:
 
 def test_figures_stay_inside_the_picture() -> None:
     data = shapes(noise=0, domains=1, train_per_class=200)
-    border = np.concatenate(
-        [data.train.x[:, 0, [0, -1]], data.train.x[:, 0, :, [0, -1]].transpose(1, 0, 2)], axis=None
-    )
+    x = data.train.x[:, 0]
+    border = np.concatenate([x[:, [0, -1]].ravel(), x[:, :, [0, -1]].ravel()])
     assert (border < 130).mean() > 0.97, "the ground is darker than the ink"

@@ -204,3 +204,9 @@ def test_other_data_than_planned_for_are_refused() -> None:
 def test_what_is_not_executed_is_refused(changes: dict[str, str]) -> None:
     with pytest.raises(UserError, match=next(iter(changes.values()))):
         trained(replace(PLAN, **changes))  # type: ignore[arg-type]
+
+
+def test_a_rate_that_is_too_high_is_observed_to_be_bad() -> None:
+    job = Job(NETWORK, replace(PLAN, epochs=5), TASK, rate=10.0)
+    diverged = run(replace(job, task=replace(TASK, momentum=0.999)))
+    assert diverged.accuracy < trained().accuracy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,15 +23,15 @@ from tests.validation.spaces import CORE
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes")
 
-RUN_S = 0.1
+RUN_S = 0.2
 """What a fake run takes: some of them are under way at any moment."""
 
 
-def start(folder: Path, log: Path) -> subprocess.Popen[bytes]:
+def start(folder: Path, log: Path, seeds: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.validation.fake_command", "validate", str(folder)]
     environment = {**os.environ, fake_runs.LOG: str(log), fake_runs.SLEEP: str(RUN_S)}
     return subprocess.Popen(
-        [*command, "--seeds", "3", "--jobs", "2"], cwd=ROOT, env=environment, start_new_session=True,
+        [*command, "--seeds", str(seeds), "--jobs", "2"], cwd=ROOT, env=environment, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
@@ -39,9 +40,9 @@ def begun(log: Path) -> Counter[str]:
     return Counter(line.split()[1] for line in log.read_text().splitlines()) if log.exists() else Counter()
 
 
-def kill_at_random(folder: Path, log: Path, draw: random.Random) -> bool:
+def kill_at_random(folder: Path, log: Path, draw: random.Random, seeds: int) -> bool:
     """Kill a validation at a random moment, its workers with it or not; return whether it was still alive."""
-    process = start(folder, log)
+    process = start(folder, log, seeds)
     end = time.monotonic() + 60
     while not log.exists() and process.poll() is None and time.monotonic() < end:
         time.sleep(0.01)
@@ -55,29 +56,26 @@ def kill_at_random(folder: Path, log: Path, draw: random.Random) -> bool:
     return alive
 
 
-def check(folder: Path, tmp_path: Path, kills: int, seed: int) -> None:
-    draw, store = random.Random(seed), RunStore(folder / "validation")
+def check(folder: Path, tmp_path: Path, kills: int, seeds: int) -> None:
+    draw, store = random.Random(kills), RunStore(folder / "validation")
     kept: set[str] = set()
     times_begun: Counter[str] = Counter()
-    killed = 0
-    while killed < kills:
-        log = tmp_path / f"log-{killed}"
-        if not kill_at_random(folder, log, draw):
-            break  # it had finished before the moment came
-        killed += 1
+    for number in range(kills):
+        log = tmp_path / f"log-{number}"
+        assert kill_at_random(folder, log, draw, seeds), "it had finished before the moment came"
         time.sleep(0.3)  # a worker that lost its parent ends by itself
         stored = {record.key for record in store.records()}  # each of them whole
         assert kept <= stored, "a completed run was lost"
         assert not kept & set(begun(log)), "a completed run was run again"
         kept = stored
         times_begun += begun(log)
-    assert killed >= min(kills, 3)
+    assert kept, "no run was completed between the kills"
     last = tmp_path / "log-last"
-    assert start(folder, last).wait(timeout=300) == 0
+    assert start(folder, last, seeds).wait(timeout=300) == 0
     assert not kept & set(begun(last))
     table = pd.read_csv(folder / "validation.csv")
-    assert (table["seeds"] == 3).all()
-    assert len(store) == 3 * len(table), "every run is counted once"
+    assert (table["seeds"] == seeds).all()
+    assert len(store) == seeds * len(table), "every run is counted once"
     assert {record.key for record in store.records()} == set(times_begun + begun(last))
     assert not list(folder.glob(".*partial*"))
 
@@ -89,14 +87,9 @@ def explored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_four_kills(explored: Path, tmp_path: Path) -> None:
-    import shutil
-
-    check(Path(shutil.copytree(explored, tmp_path / "run")), tmp_path, 4, seed=1)
+    check(Path(shutil.copytree(explored, tmp_path / "run")), tmp_path, kills=4, seeds=3)
 
 
 @pytest.mark.slow
-def test_twenty_kills(explored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
-
-    monkeypatch.setattr(sys.modules[__name__], "RUN_S", 0.6)
-    check(Path(shutil.copytree(explored, tmp_path / "run")), tmp_path, 20, seed=2)
+def test_twenty_kills(explored: Path, tmp_path: Path) -> None:
+    check(Path(shutil.copytree(explored, tmp_path / "run")), tmp_path, kills=20, seeds=8)

@@ -16,7 +16,8 @@ from dse.validation.pool import RunsFailed
 from dse.validation.sample import draw_designs
 from dse.validation.select import Chosen, Trained, comparisons, front_plans, others_in_space
 from dse.validation.store import RunStore
-from dse.validation.validate import FIRST_SEED, RATE_SEED, Campaign, run_validation
+from dse.validation.study import RATE_SEED
+from dse.validation.validate import FIRST_SEED, Campaign, run_validation
 from tests.validation import fake_runs
 from tests.validation.spaces import CORE, explored
 
