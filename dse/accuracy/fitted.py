@@ -73,10 +73,15 @@ class GaussianProcess:
         self.encoder = Encoder.over([*runs.points, *over])
         self.spread = max(float(np.std(runs.means)), LEAST_SPREAD)
         self.centre = float(np.mean(runs.means))
-        self.x = self.encoder(runs.points)
+        self.x = self._places(runs.points)
         self.noise = runs.noises / runs.counts / self.spread**2
         self.y = (runs.means - self.centre) / self.spread
         self.fitted = _fit(self.x, self.y, self.noise)
+
+    def _places(self, points: Sequence[LearningPoint]) -> FloatArray:
+        """Return coordinates (n, d), d at least 1: where nothing varies, all points are in one place."""
+        found = self.encoder(points)
+        return found if found.shape[1] else np.zeros((len(points), 1))
 
     @cached_property
     def misses(self) -> FloatArray:
@@ -96,7 +101,7 @@ class GaussianProcess:
         """Return the posterior at ``points`` (c,), not stretched."""
         from scipy.linalg import solve_triangular
 
-        new, kernel, low = self.encoder(points), self.fitted.kernel_, self.fitted.L_
+        new, kernel, low = self._places(points), self.fitted.kernel_, self.fitted.L_
         cross = kernel(self.x, new)
         solved = solve_triangular(low, cross, lower=True)
         mean = cross.T @ self.fitted.alpha_

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from dse.report.files import require_new_folder
 from dse.report.study import study_folder_name, write_study
 from dse.training import require_torch
 from dse.validation.store import RunStore
 from dse.validation.study import Study, list_studies, load_study
-from dse.validation.study_run import StudyResult, run_study
+from dse.validation.study_run import StudyResult, read_runs, run_study
 
 Progress = Callable[[int, int], None]
 
@@ -53,4 +54,11 @@ def study(
     return result, write_study(result, folder)
 
 
-__all__ = ["StudyResult", "list_studies", "load_study", "study"]
+def draw_study(result: StudyResult) -> Any:
+    """Return a matplotlib figure of a study: accuracy over one decision, a line per value of another."""
+    from dse.report.figures.study import study_figure
+
+    return study_figure(result.study.title, result.study.figure, result.summary())
+
+
+__all__ = ["StudyResult", "draw_study", "list_studies", "load_study", "read_runs", "study"]

@@ -188,9 +188,8 @@ def plan_rows(found: Validation, roles: Sequence[str], most: int) -> tuple[list[
 
 def _plan(row: Row, several: bool) -> list[str]:
     name = f"{row['network']}: {row['name']}" if several else str(row["name"])
-    predicted = _percent(row["predicted"]) if math.isfinite(row["predicted"]) else "-"
     return [
-        name, predicted, _measured(row), _gap(row), _points(row["forgetting"]),
+        name, _percent(row["predicted"]), _measured(row), _gap(row), _points(row["forgetting"]),
         f"{row['planned_replay_bytes']:,}", f"{row['held_replay_bytes']:,}", "; ".join(_remarks(row)),
     ]  # fmt: skip
 
@@ -208,6 +207,8 @@ def _gap(row: Row) -> str:
 
 
 def _remarks(row: Row) -> Iterator[str]:
+    if not math.isfinite(row["measured"]):
+        yield "no accuracy: its runs diverged"
     if row["beaten_by_head"]:
         yield f"beaten by {_listed(row['beaten_by_head'])}"
     tied = ["the best"] if row["tied_with_best"] and row["role"] in PLANNED and row["seeds"] > 1 else []
@@ -295,7 +296,7 @@ def _where(row: Row) -> str:
 
 
 def _percent(fraction: float) -> str:
-    return f"{fraction * POINTS:.2f} %"
+    return f"{fraction * POINTS:.2f} %" if math.isfinite(fraction) else "-"
 
 
 def _points(fraction: float) -> str:

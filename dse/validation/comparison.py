@@ -98,13 +98,18 @@ class Validation:
     @property
     def noise(self) -> float:
         """Standard deviation between runs of one plan, pooled."""
-        return statistics.run_noise(self.accuracies)
+        return statistics.run_noise(self.accuracies[self.sound])
 
     @property
     def paired_noise(self) -> float:
         """The same once what a seed does to all plans alike is taken out; references are left out."""
-        own = [row for row, each in enumerate(self.trained) if not each.reference]
+        own = [row for row in np.flatnonzero(self.sound) if not self.trained[row].reference]
         return statistics.paired_noise(self.accuracies[own])
+
+    @property
+    def sound(self) -> NDArray[np.bool_]:
+        """Which of ``trained`` reached an accuracy that is a number with every seed, (P,)."""
+        return np.asarray(np.isfinite(self.accuracies).all(axis=1))
 
     @cached_property
     def agreement(self) -> dict[str, Agreement]:
@@ -149,10 +154,9 @@ class Validation:
     @cached_property
     def best(self) -> int:
         """Position in ``trained`` of the plan of the space that was measured best, -1 where there is none."""
-        rows = [row for row, each in enumerate(self.trained) if each.role in PLANNED]
-        means = self.accuracies.mean(axis=1) if self.trained else np.zeros(0)
-        rows = [row for row in rows if np.isfinite(means[row])]
-        return max(rows, key=lambda row: means[row], default=-1)
+        rows = [int(row) for row in np.flatnonzero(self.sound) if self.trained[row].role in PLANNED]
+        means = self.accuracies.mean(axis=1)
+        return max(rows, key=lambda row: float(means[row]), default=-1)
 
     def gap(self, row: int) -> Interval:
         """Return by how much a plan differs from the best, with the interval of the paired difference."""
@@ -166,7 +170,7 @@ class Validation:
         Empty for heads and references themselves. A single seed tells nothing apart.
         """
         mine = self.trained[row]
-        if mine.plan.head != "sgd" or mine.reference or len(self.seeds) < 2:
+        if mine.plan.head != "sgd" or mine.reference or len(self.seeds) < 2 or not self.sound[row]:
             return {}
         means = self.accuracies.mean(axis=1)
         return {
@@ -174,8 +178,14 @@ class Validation:
             if self.apart[other, row]
             else "tie"
             for other, each in enumerate(self.trained)
-            if each.plan.head != "sgd" and each.network == mine.network
+            if each.plan.head != "sgd" and each.network == mine.network and self.sound[other]
         }
+
+    def _tied(self, row: int) -> bool:
+        """Return whether the seeds cannot tell a plan from the best one, which is another."""
+        if self.best < 0 or row == self.best or not self.sound[row]:
+            return False
+        return not bool(self.apart[row, self.best])
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -197,10 +207,11 @@ class Validation:
             **_decisions(each), "rate": self.rates.get(each.key, float("nan")),
             "predicted": each.predicted, "predicted_low": each.low, "predicted_high": each.high,
             "predicted_status": each.status, "seeds": len(self.seeds), "measured": measured.value,
-            "measured_low": max(measured.low, 0.0), "measured_high": min(measured.high, 1.0),
+            "measured_low": float(np.clip(measured.low, 0, 1)),
+            "measured_high": float(np.clip(measured.high, 0, 1)),
             "difference": float("nan") if self.stand_in else measured.value - each.predicted,
             "to_best": gap.value, "to_best_low": gap.low, "to_best_high": gap.high,
-            "tied_with_best": self.best >= 0 and row != self.best and not bool(self.apart[row, self.best]),
+            "tied_with_best": self._tied(row),
             "beaten_by_head": " ".join(head for head, said in versus.items() if said == "better"),
             "tied_with_head": " ".join(head for head, said in versus.items() if said == "tie"),
             "planned_replay_bytes": planned, "held_replay_bytes": held[-1],

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from dse.errors import Problem, UserError
 from dse.plan.decisions import UpdatePolicy
 from dse.training.record import RunRecord
 from dse.training.setting import dataset_of
 from dse.validation.claims import Verdict, decide, paired_interval
 from dse.validation.planned import planned_replay_bytes
 from dse.validation.pool import Pool, run_jobs
-from dse.validation.rates import Scheme
+from dse.validation.rates import Scheme, scheme_of
 from dse.validation.store import RunStore
 from dse.validation.study import GridPlan, Study
 
@@ -82,6 +85,40 @@ def _summary(rows: Sequence[Mapping[str, Any]], shift: Mapping[int, float], wide
     found["std"] = float(widen * paired.std(ddof=1)) if len(rows) > 1 else float("nan")
     found["std_over_seeds"] = float(plain.std(ddof=1)) if len(rows) > 1 else float("nan")
     return found
+
+
+_WHOLE: Final = (
+    "seed", "cut", "n_replays", "replay_bits", "frozen_bits", "new_per_batch", "replays_per_batch",
+    "micro_batch", "epochs", "images_per_event", "replay_bytes", "planned_replay_bytes",
+)  # fmt: skip
+_REAL: Final = ("rate", "accuracy", "average_accuracy", "forgetting", "backward_transfer", "cpu_s")
+
+
+def read_runs(study: Study, path: str | Path) -> StudyResult:
+    """Return the result of ``study`` from a table of runs that was written before.
+
+    Raises UserError where columns are missing or hold something else.
+    """
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            rows = [_typed(row) for row in csv.DictReader(file)]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(Problem(str(path), "", f"no table of runs: {error}", "runs.csv of a study")) from None
+    rates = {scheme_of(study.workload, each.plan): 0.0 for each in study.plans}
+    for each in study.plans:
+        same = (row["rate"] for row in rows if _is_of(row, each))
+        rates[scheme_of(study.workload, each.plan)] = next(same, 0.0)
+    return StudyResult(study, "", rates, tuple(rows))
+
+
+def _typed(row: Mapping[str, str]) -> dict[str, Any]:
+    whole = {name: int(row[name]) for name in _WHOLE}
+    return {**row, **whole, **{name: float(row[name] or "nan") for name in _REAL}}
+
+
+def _is_of(row: Mapping[str, Any], each: GridPlan) -> bool:
+    wanted = {name: getattr(each.plan, name) for name in DECISIONS if name != "policy"}
+    return row["reference"] == each.reference and all(row[name] == wanted[name] for name in wanted)
 
 
 def run_study(

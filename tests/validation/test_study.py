@@ -16,7 +16,7 @@ from dse.validation.claims import decide
 from dse.validation.planned import planned_replay_bytes
 from dse.validation.store import RunStore
 from dse.validation.study import Study, list_studies, load_study
-from dse.validation.study_run import StudyResult, run_study, seed_effects
+from dse.validation.study_run import StudyResult, read_runs, run_study, seed_effects
 
 STUDY = """
 name = "small"
@@ -200,3 +200,21 @@ def test_the_path_of_the_data_can_be_replaced() -> None:
     assert isinstance(study, Study)
     assert study.seeds == 1
     assert Path(study.task.data["path"]).is_absolute()  # type: ignore[index]
+
+
+def test_a_table_of_runs_can_be_read_back(
+    written: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_runs(monkeypatch, lambda job: 0.5 + 0.125 * job.seed)
+    found = result(written, tmp_path)
+    found.to_frame().to_csv(tmp_path / "runs.csv", index=False)
+    back = read_runs(found.study, tmp_path / "runs.csv")
+    assert [dict(row) for row in back.rows] == [dict(row) for row in found.rows]
+    assert back.summary() == found.summary()
+
+
+def test_what_is_no_table_of_runs_is_refused(written: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text("seed,cut\n1,x\n", encoding="utf-8")
+    for name in ("runs.csv", "absent.csv"):
+        with pytest.raises(UserError, match=r"runs\.csv of a study"):
+            read_runs(load_study(written()), tmp_path / name)

@@ -34,7 +34,7 @@ MOST_NAMED: Final = 16
 
 def validation_figure(found: Validation) -> Figure:
     """Draw a validation: predictions beside observations, ties with the best, heads, and replay bytes."""
-    rows = found.rows
+    rows = [row for row in found.rows if np.isfinite(row["measured"])]
     front = sorted((row for row in rows if row["role"] == "front"), key=lambda row: -row["measured"])
     named = front[:: max(-(-len(front) // MOST_NAMED), 1)]
     with styled():
@@ -152,6 +152,7 @@ def _short(found: Interval, scale: float = 1.0) -> str:
 def _plans(axes: Axes, found: Validation, rows: Sequence[Row], count: int) -> None:
     """Draw what plans lack to the best one, from the best down; heads and references below them."""
     others = [row for row in found.rows if row["role"] in ("head", "reference")]
+    others = [row for row in others if np.isfinite(row["measured"])]
     others.sort(key=lambda row: -row["measured"])
     shown = [*rows, *others]
     places = [-float(place) - 0.6 * (place >= len(rows)) for place in range(len(shown))]
