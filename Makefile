@@ -7,9 +7,11 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --constra
 .PHONY: explore test test-long check bench notebooks wheel-check ci-table
 .DEFAULT_GOAL := explore
 
-# The main job. SPACE=my-space.toml explores another space than the one that comes with the package.
+# The main job. SPACE=my-space.toml explores another space than those that come with the package; those end
+# with one whose accuracy is measured by training runs, and its front is then trained again with new seeds.
 explore: $(VENV)/.ready-run
 	$(BIN)/dse explore $(SPACE)
+	$(if $(SPACE),,$(BIN)/dse validate)
 
 # The short mode; ARGS goes to pytest.
 test: $(VENV)/.ready-test

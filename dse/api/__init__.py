@@ -14,6 +14,7 @@ import numpy as np
 from dse.accuracy import SOURCES, AccuracyEstimate, accuracy_source
 from dse.api.explorations import Sweep, draw, explore, list_explorations, load_space, sweep, write_run
 from dse.api.plans import Decided, decide, decisions_of, plan_file
+from dse.api.studies import list_studies, load_study, read_runs, study, train
 from dse.api.validation import validate
 from dse.cost import explain as breakdown
 from dse.cost.accounting import PRESETS, preset
@@ -195,11 +196,16 @@ __all__ = [
     "list_explorations",
     "list_networks",
     "list_parts",
+    "list_studies",
     "load_board",
     "load_network",
     "load_space",
+    "load_study",
     "predicted",
+    "read_runs",
+    "study",
     "sweep",
+    "train",
     "validate",
     "write_run",
 ]

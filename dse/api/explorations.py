@@ -23,6 +23,7 @@ from dse.search.blocks import TOO_FEW_IMAGES
 from dse.search.settings import LARGEST_SEED, MOST_RUNS, MOST_TRIALS
 from dse.search.space import read_tables
 from dse.training.task import Task
+from dse.validation.study_run import StudyResult
 
 MEASURED_DEFAULT: Final = "shapes"
 """The exploration whose accuracy is measured by training runs on data that come along."""
@@ -271,8 +272,8 @@ def _chunks(space: Space, feasible_only: bool, progress: Callable[[int, int], No
                 progress(chunk.last, space.size)
 
 
-def draw(what: Explanation | SearchResult, board: str = "") -> Any:
-    """Return a matplotlib figure of one plan taken apart, or of the front on ``board`` (else the first)."""
+def draw(what: Explanation | SearchResult | StudyResult, board: str = "") -> Any:
+    """Return a matplotlib figure: a plan taken apart, the front on ``board`` (else the first), a study."""
     import numpy as np
 
     from dse.report.figures import explanation_figure, front_figure
@@ -281,6 +282,10 @@ def draw(what: Explanation | SearchResult, board: str = "") -> Any:
 
     if isinstance(what, Explanation):
         return explanation_figure(what)
+    if isinstance(what, StudyResult):
+        from dse.report.figures.study import study_figure
+
+        return study_figure(what.study.title, what.study.figure, what.summary())
     labels = [result.board for result in what.boards]
     number = labels.index(board) if board else 0
     result = what.boards[number]

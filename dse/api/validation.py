@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from dse.api.explorations import MEASURED_DEFAULT, list_explorations, load_space
 from dse.errors import Problem, UserError
-from dse.report.document import DESIGNS, folder_name
+from dse.report.document import DESIGNS, folder_name, slug
 from dse.report.files import require_writable_file
 from dse.report.inputs import ExploredRun, load_run
 from dse.report.runs import RUNS, with_runs
@@ -138,8 +138,16 @@ def explored_folder(run: str | Path, out: str | Path) -> Path:
     settings = space.search
     folder = folder_name(space, method_for(space), settings.seed, settings.trials, DESIGNS[0])
     if not (Path(out) / folder).is_dir():
-        raise UserError(Problem(name, "", f"not explored yet under {out}", f"`dse explore {name}` first"))
+        raise UserError(
+            Problem(name, "", f"not explored yet under {out} with its own settings", _others(name, out))
+        )
     return Path(out) / folder
+
+
+def _others(name: str, out: str | Path) -> str:
+    """Say what to do, naming the runs of an exploration that were made with other settings."""
+    found = sorted(str(path) for path in Path(out).glob(f"{slug(name)}-[0-9a-f]*") if path.is_dir())
+    return f"`dse explore {name}` first" + (f", or name a run: {', '.join(found)}" if found else "")
 
 
 def read_task(task: str | Path | Mapping[str, Any] | None, explored: ExploredRun) -> Task:

@@ -74,7 +74,10 @@ class _Copies:
 
 
 def write_inputs(space: Space, folder: Path) -> None:
-    """Write what ``space`` was read from into ``folder``/inputs; nothing for one that was built by hand."""
+    """Write what ``space`` was read from into ``folder``/inputs; nothing for one that was built by hand.
+
+    The settings of the search are those in force, which options may have changed.
+    """
     if not space.tables:
         return
     place = folder / INPUTS
@@ -85,6 +88,7 @@ def write_inputs(space: Space, folder: Path) -> None:
         "name": space.name,
         "networks": [_network(copies, entry) for entry in _listed(space.tables["networks"])],
         "boards": [copies.board(entry) for entry in _listed(space.tables["boards"])],
+        "search": vars(space.search),
     }
     for source, name in copies.names.items():
         shutil.copyfile(source, place / name)

@@ -23,7 +23,7 @@ Emmerich et al., CEC 2011).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -87,7 +87,7 @@ class Board:
 class Staircase:
     """Keys on one board, most accurate first: what they dominate together, step by step."""
 
-    def __init__(self, board: Board, keys: Sequence[int], accuracy: FloatArray, floor: float) -> None:
+    def __init__(self, board: Board, keys: Iterable[int], accuracy: FloatArray, floor: float) -> None:
         kept = [key for key in keys if len(board.costs[key])]
         self.board, self.floor = board, floor
         self.keys = sorted(kept, key=lambda key: (-accuracy[key], key))
@@ -127,7 +127,7 @@ class Staircase:
                 covered = max(min(mean, top) - level, 0.0) if belief.known[key] else 0.0
                 total += added * (expected_length(level, top, mean, step) - covered)
             top = level
-        return total
+        return max(total, 0.0)  # less than nothing only by what lies out of reach
 
 
 def _merged(points: FloatArray, more: FloatArray) -> FloatArray:

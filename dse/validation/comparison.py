@@ -155,8 +155,7 @@ class Validation:
     def best(self) -> int:
         """Position in ``trained`` of the plan of the space that was measured best, -1 where there is none."""
         rows = [int(row) for row in np.flatnonzero(self.sound) if self.trained[row].role in PLANNED]
-        means = self.accuracies.mean(axis=1)
-        return max(rows, key=lambda row: float(means[row]), default=-1)
+        return max(rows, key=lambda row: float(self.accuracies[row].mean()), default=-1)
 
     def gap(self, row: int) -> Interval:
         """Return by how much a plan differs from the best, with the interval of the paired difference."""

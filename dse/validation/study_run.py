@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,8 +13,8 @@ import numpy as np
 
 from dse.errors import Problem, UserError
 from dse.plan.decisions import UpdatePolicy
+from dse.training.data import load_data
 from dse.training.record import RunRecord
-from dse.training.setting import dataset_of
 from dse.validation.claims import Verdict, decide, paired_interval
 from dse.validation.planned import planned_replay_bytes
 from dse.validation.pool import Pool, run_jobs
@@ -94,20 +95,26 @@ _WHOLE: Final = (
 _REAL: Final = ("rate", "accuracy", "average_accuracy", "forgetting", "backward_transfer", "cpu_s")
 
 
-def read_runs(study: Study, path: str | Path) -> StudyResult:
+def read_runs(study: Study, path: str | Path | None = None) -> StudyResult:
     """Return the result of ``study`` from a table of runs that was written before.
 
-    Raises UserError where columns are missing or hold something else.
+    Without ``path``, the runs that come with the program. Raises UserError where there is no table, where
+    columns are missing or hold something else, and where plans or seeds are not those of the study.
     """
+    file: Any = Path(path) if path is not None else files("dse") / "studies" / f"{study.name}.csv"
     try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            rows = [_typed(row) for row in csv.DictReader(file)]
+        with file.open(encoding="utf-8", newline="") as stream:
+            rows = [_typed(row) for row in csv.DictReader(stream)]
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(Problem(str(path), "", f"no table of runs: {error}", "runs.csv of a study")) from None
-    rates = {scheme_of(study.workload, each.plan): 0.0 for each in study.plans}
+        found = f"no table of runs: {error}"
+        raise UserError(Problem(str(path or study.name), "", found, "runs.csv of a study")) from None
+    rates: dict[Scheme, float] = {}
     for each in study.plans:
-        same = (row["rate"] for row in rows if _is_of(row, each))
-        rates[scheme_of(study.workload, each.plan)] = next(same, 0.0)
+        same = [row for row in rows if _is_of(row, each)]
+        if len({row["seed"] for row in same}) != study.seeds:
+            found = f"{len(same)} runs of {each.grid}, {each.plan.head}, cut {each.plan.cut}"
+            raise UserError(Problem(str(path or study.name), "", found, f"{study.seeds} seeds of each plan"))
+        rates.setdefault(scheme_of(study.workload, each.plan), same[0]["rate"])
     return StudyResult(study, "", rates, tuple(rows))
 
 
@@ -118,7 +125,8 @@ def _typed(row: Mapping[str, str]) -> dict[str, Any]:
 
 def _is_of(row: Mapping[str, Any], each: GridPlan) -> bool:
     wanted = {name: getattr(each.plan, name) for name in DECISIONS if name != "policy"}
-    return row["reference"] == each.reference and all(row[name] == wanted[name] for name in wanted)
+    mine = row["reference"] == each.reference and row["grid"] == each.grid
+    return mine and all(row[name] == wanted[name] for name in wanted)
 
 
 def run_study(
@@ -134,7 +142,8 @@ def run_study(
     Raises UserError where data or plans do not fit, RuntimeError where a buffer held other bytes than
     planned.
     """
-    data_hash = dataset_of(study.task).content_hash
+    task = study.task
+    data_hash = load_data(task.data, file=study.name, folder=task.folder or None).content_hash
     search = study.rates(data_hash)
     with Pool(workers) as pool:
         tried = run_jobs(search.jobs(), store, pool=pool, progress=rate_progress)

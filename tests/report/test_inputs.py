@@ -184,3 +184,22 @@ def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is a file"):
         load_run(tmp_path / "file")
+
+
+def test_options_that_changed_the_search_are_in_the_tables(tmp_path: Path) -> None:
+    found = dse.explore(TINY, method="random", seed=7, trials=9)
+    tables = json.loads((dse.write_run(found, tmp_path) / "inputs" / "space.json").read_text())
+    assert (tables["search"]["seed"], tables["search"]["trials"]) == (7, 9)
+
+
+def test_where_relative_data_lie_is_kept_beside_the_tables(tmp_path: Path) -> None:
+    task = {"data": {"kind": "npz", "path": "samples.npz"}}
+    (tmp_path / "run").mkdir()
+    space = dse.search.Space.from_dict({**TINY, "task": task}, folder=tmp_path / "mine")
+    write_inputs(space, tmp_path / "run")
+    inputs = tmp_path / "run" / "inputs"
+    assert json.loads((inputs / "where.json").read_text()) == {"folder": str(tmp_path / "mine")}
+    assert str(tmp_path) not in (inputs / "space.json").read_text()
+    (tmp_path / "other").mkdir()
+    write_inputs(dse.search.Space.from_dict({**TINY, "task": {"data": "shapes"}}), tmp_path / "other")
+    assert not (tmp_path / "other" / "inputs" / "where.json").exists()

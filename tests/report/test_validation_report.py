@@ -100,8 +100,8 @@ def diverged(found: Validation) -> Validation:
 
 FORMS: dict[str, Any] = {
     "whole": lambda found: found, "one seed": one_seed, "unpredicted": unpredicted,
-    "heads alone": heads_alone, "one plan": one_plan, "stand-in": stood_in, "unequal bytes": unequal, "unfinished": unfinished,
-    "diverged": diverged,
+    "heads alone": heads_alone, "one plan": one_plan, "stand-in": stood_in, "unequal bytes": unequal,
+    "unfinished": unfinished, "diverged": diverged,
 }  # fmt: skip
 
 

@@ -29,7 +29,7 @@ SPACE: dict[str, Any] = {
     },
     "measure": {"runs": 30},
 }
-"""44 learning keys on two boards."""
+"""41 learning keys on two boards."""
 
 
 def space(**changes: Any) -> Space:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -219,3 +221,11 @@ def test_digits_say_what_to_install_where_scikit_learn_is_absent(monkeypatch: py
     monkeypatch.setattr("dse.training.data.digits.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"scikit-learn; pip install 'tinyml-dse\[train\]'"):
         load_data("digits")
+
+
+def test_readers_are_imported_where_they_are_used() -> None:
+    code = "import sys, dse.training.data; print(*sorted({'torch', 'sklearn', 'pooch', 'PIL'} & set(sys.modules)))"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert run.stdout.strip() == ""

@@ -220,6 +220,13 @@ def test_an_exploration_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest
     assert api.explored_folder("vega", tmp_path) == Path("vega"), "a folder of that name comes first"
 
 
+def test_runs_with_other_settings_are_named(tmp_path: Path) -> None:
+    (tmp_path / "vega-0123456789").mkdir()
+    (tmp_path / "vega.md").touch()
+    with pytest.raises(UserError, match="or name a run: .*vega-0123456789$"):
+        api.explored_folder("vega", tmp_path)
+
+
 def test_a_front_without_designs_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     header = (folder / "front.csv").read_text().splitlines()[0]
     (folder / "front.csv").write_text(header + "\n")

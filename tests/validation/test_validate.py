@@ -8,16 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import dse
+from dse.api.validation import rates_of_run
 from dse.errors import UserError
+from dse.plan.decisions import TrainingPlan
 from dse.report.inputs import ExploredRun
 from dse.training.task import Task
 from dse.validation.comparison import FRONT, WHOLE, BytesDiffer, Validation
 from dse.validation.pool import RunsFailed
+from dse.validation.rates import scheme_of
 from dse.validation.sample import draw_designs
 from dse.validation.select import Chosen, Trained, comparisons, front_plans, others_in_space
 from dse.validation.store import RunStore
 from dse.validation.study import RATE_SEED
-from dse.validation.validate import FIRST_SEED, Campaign, run_validation
+from dse.validation.validate import FIRST_SEED, Campaign, rated_as, run_validation
 from tests.validation import fake_runs
 from tests.validation.spaces import CORE, explored
 
@@ -236,3 +240,36 @@ def test_a_mistake_of_the_program_is_no_result(chosen: tuple[Chosen, ...], tmp_p
     campaign = Campaign(chosen[:2], Task(rates=(0.1,)), "abc", seeds=1)
     with pytest.raises(RunsFailed, match="ZeroDivisionError"):
         run_validation(campaign, RunStore(tmp_path), workers=1, run=fake_runs.run_that_breaks)
+
+
+def test_rates_that_are_known_are_not_searched_again(chosen: tuple[Chosen, ...], tmp_path: Path) -> None:
+    known = {rated_as(each): 0.03 for each in chosen if each.plan.head == "sgd"}
+    campaign = Campaign(chosen, TASK, "abc", seeds=1, known=known)
+    found = validated(campaign, RunStore(tmp_path))
+    assert {found.rates[each.key] for each in chosen if each.plan.head == "sgd"} == {0.03}
+    searched = [record for record in RunStore(tmp_path).records() if record.split == "validation"]
+    assert len(searched) == found.tried == 2 * 2, "tinyol and cwr, two rates each"
+
+
+HEADER = "network,head,policy,optimiser,bn_mode,replay,learning_dtype,rate\n"
+
+
+def test_rates_of_a_measured_run_are_taken_over(tmp_path: Path) -> None:
+    space = dse.load_space("shapes")
+    name = space.network_names[0]
+    (tmp_path / "runs.csv").write_text(f'{HEADER}"{name}",sgd,all,momentum,folded,latent,fp32,0.2\n')
+    plan = TrainingPlan(space.networks[0].legal_cuts[-1], optimiser="momentum")
+    scheme = scheme_of(space.networks[0], plan)
+    found = rates_of_run(ExploredRun(tmp_path, space, {}))
+    assert found == {(space.networks[0].content_hash, scheme): 0.2}
+    assert rates_of_run(ExploredRun(tmp_path, dse.load_space(CORE), {})) == {}
+
+
+@pytest.mark.parametrize(
+    "text", [None, "a,b\n1,2\n", f"{HEADER}other,sgd,all,momentum,folded,latent,fp32,0.2\n"]
+)
+def test_damaged_runs_are_refused(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "runs.csv").write_text(text)
+    with pytest.raises(UserError, match=r"runs\.csv"):
+        rates_of_run(ExploredRun(tmp_path, dse.load_space("shapes"), {}))

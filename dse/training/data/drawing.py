@@ -25,6 +25,13 @@ LARGEST: Final = 44
 """Radius of a figure [% of the image]."""
 TILT: Final = 16
 """Largest angle either way [1/256 turn]."""
+GROUND: Final = 70
+INK: Final = 170
+BRIGHTNESS: Final = 30
+"""Darkest grey of the ground and of the ink, and how much brighter each may be [grey levels]."""
+GRADIENT: Final = 48
+STRIPES: Final = 36
+"""Difference between the ends of a gradient, and between stripes [grey levels]."""
 # Rounded to 14 bits, far coarser than any difference between mathematical libraries.
 _SINES: Final = np.array(
     [round(math.sin(2 * math.pi * k / _TURN) * _ONE) for k in range(_TURN)], dtype=np.int64
@@ -145,11 +152,12 @@ def background(domain: Ints, draws: Ints, size: int) -> tuple[Ints, Ints]:
     swaps dark and light. ``draws`` (n, >= 6): bytes for brightness and contrast.
     """
     axis = np.arange(size, dtype=np.int64)
-    right, down = axis[None, :] * 48 // (size - 1) - 24, axis[:, None] * 48 // (size - 1) - 24
-    stripes = ((axis[None, :] + axis[:, None]) * 8 // size % 4 // 2) * 36 - 18
+    slope = axis * GRADIENT // (size - 1) - GRADIENT // 2
+    right, down = slope[None, :], slope[:, None]
+    stripes = ((axis[None, :] + axis[:, None]) * 8 // size % 4 // 2) * STRIPES - STRIPES // 2
     plain = np.zeros((size, size), dtype=np.int64)
     patterns = np.stack([plain, right + plain, down + plain, stripes])
-    ground = 70 + draws[:, 4, None, None] * 30 // 255 + patterns[domain % 4]
-    ink = 170 + draws[:, 5, None, None] * 50 // 255
+    ground = GROUND + draws[:, 4, None, None] * BRIGHTNESS // 255 + patterns[domain % 4]
+    ink = INK + draws[:, 5, None, None] * BRIGHTNESS // 255
     swapped = (domain // 4 % 2 == 1)[:, None, None]
     return np.where(swapped, 255 - ground, ground), np.where(swapped, 255 - ink, ink)
