@@ -32,9 +32,9 @@ def validate(
     jobs: Annotated[int, typer.Option(help="Training processes; 0: one per core.")] = 0,
     out: Annotated[str, typer.Option(help="Where run folders are.", metavar="DIR")] = "runs",
 ) -> int:  # fmt: skip
-    """Train plans of a run with paired seeds; say how well their accuracy was predicted.
+    """Train plans of a run; say how well their accuracy was predicted.
 
-    Writes validation.csv, validation.md and a figure into the run folder. Completed runs are kept: the same
+    All plans are trained with the same seeds, on samples that chose nothing. Writes validation.csv, validation.md and a figure into the run folder. Completed runs are kept: the same
     command goes on where it was interrupted. Exit code 1 when no run was completed.
     """
     from dse.api.validation import validate as validated

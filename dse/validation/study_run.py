@@ -46,13 +46,13 @@ class StudyResult:
     def summary(self) -> list[dict[str, Any]]:
         """Return one row per plan: decisions, mean accuracy, and the half-width of its 90 % interval.
 
-        A seed that is good or bad for every plan says nothing about their differences: its mean over all
-        plans is taken out before the interval (Cousineau 2005, with the factor of Morey 2008 for the plans).
+        A seed that is good or bad for every plan says nothing about their differences: its effect is taken
+        out before the interval (after Cousineau 2005, by the median, so that a plan that fails with one seed
+        does not blur the others; with the factor of Morey 2008 for the number of plans).
         """
         groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
         for row in self.rows:
-            key = tuple(row[name] for name in ("grid", "reference", *DECISIONS))
-            groups.setdefault(key, []).append(row)
+            groups.setdefault(_identity(row), []).append(row)
         shift = seed_effects(self.rows)
         widen = float(np.sqrt(len(groups) / (len(groups) - 1))) if len(groups) > 1 else 1.0
         return [_summary(rows, shift, widen) for rows in groups.values()]
@@ -65,13 +65,22 @@ class StudyResult:
 
 
 def seed_effects(rows: Sequence[Mapping[str, Any]]) -> dict[int, float]:
-    """Return by how much each seed's mean accuracy over all plans lies above that of all seeds."""
-    by_seed: dict[int, list[float]] = {}
+    """Return what each seed adds to the accuracy of a typical plan: the median over plans, 0 on average."""
+    plans: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
-        by_seed.setdefault(int(row["seed"]), []).append(float(row["accuracy"]))
-    means = {seed: float(np.mean(values)) for seed, values in by_seed.items()}
-    middle = float(np.mean(list(means.values())))
-    return {seed: mean - middle for seed, mean in means.items()}
+        plans.setdefault(_identity(row), []).append(row)
+    apart: dict[int, list[float]] = {}
+    for mine in plans.values():
+        middle = float(np.mean([row["accuracy"] for row in mine]))
+        for row in mine:
+            apart.setdefault(int(row["seed"]), []).append(float(row["accuracy"]) - middle)
+    effects = {seed: float(np.median(values)) for seed, values in apart.items()}
+    centre = float(np.mean(list(effects.values())))
+    return {seed: effect - centre for seed, effect in effects.items()}
+
+
+def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("grid", "reference", *DECISIONS))
 
 
 def _summary(rows: Sequence[Mapping[str, Any]], shift: Mapping[int, float], widen: float) -> dict[str, Any]:

@@ -62,9 +62,11 @@ class Training:
     ) -> None:  # fmt: skip
         self.refuse, self.stop_after, self.backwards = refuse, stop_after, backwards
         self.asked: list[Request] = []
+        self.rounds: list[list[tuple[str, int]]] = []
 
     def __call__(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reached | str]]:
         order = list(enumerate(requests))
+        self.rounds.append(sorted((request.point.key, request.seed) for request in requests))
         for position, request in reversed(order) if self.backwards else order:
             if len(self.asked) >= self.stop_after:
                 raise KeyboardInterrupt

@@ -30,7 +30,7 @@ def test_no_more_runs_than_asked_for_and_none_twice() -> None:
 
 
 def test_every_point_of_the_front_gets_its_seeds() -> None:
-    found = search(space(measure={"runs": 90}), Training())
+    found = search(space(measure={"runs": 70}), Training())
     for board in found.boards:
         assert set(board.front.columns["accuracy_status"]) == {"measured"}
         assert set(board.front.columns["accuracy_runs"]) == {3}
@@ -67,14 +67,13 @@ def test_columns_say_how_each_accuracy_came_about() -> None:
 def test_the_same_seed_asks_for_the_same_runs_in_whatever_order_they_end() -> None:
     one, other = Training(), Training(backwards=True)
     first, second = search(space(), one), search(space(), other)
-    rounds = [sorted(train.runs[i : i + 4]) for train in (one, other) for i in range(0, 28, 4)]
-    assert rounds[:7] == rounds[7:]
+    assert one.rounds == other.rounds
+    assert max(map(len, one.rounds)) == 4
     for left, right in zip(first.boards, second.boards, strict=True):
         assert left.front.columns["accuracy"].tolist() == right.front.columns["accuracy"].tolist()
-    assert search(space(measure={"seed": 1}), Training()).measurement is not None
 
 
-@pytest.mark.parametrize("stop", [0, 3, 9, 17, 26])
+@pytest.mark.parametrize("stop", [0, 9, 26])
 def test_a_search_that_was_stopped_goes_on_as_it_would_have(stop: int, tmp_path: Path) -> None:
     whole = Training()
     search(space(), whole)
@@ -180,6 +179,7 @@ def needed(proposals: str, seed: int, share: float) -> int:
     return len(train.runs) + 1
 
 
+@pytest.mark.slow
 def test_the_front_is_found_with_fewer_runs_than_by_chance() -> None:
     counts = {
         name: sorted(needed(name, seed, 0.98) for seed in range(3)) for name in ("hypervolume", "random")

@@ -187,7 +187,7 @@ def test_a_line_that_was_cut_off_is_mended(tmp_path: Path) -> None:
     whole = journal.read_bytes()
     journal.write_bytes(whole + b'{"op_code":4,"worker')
     again = Trials(open_storage("journal", tmp_path), "study", CHOICES)
-    assert journal.read_bytes() == whole
+    assert journal.read_bytes().startswith(whole + b'{"op_code":0')
     assert len(again.finished()) == 1
     assert again.claim("b", 0, DECIDED, "start") is not None
     assert all(json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines())
@@ -237,16 +237,17 @@ def test_evolution_breeds_from_what_is_good() -> None:
         trial, bred = brain.ask()
         late += [bred["cut"]] if number >= 60 else []
         brain.tell(trial, [abs(bred["cut"] - 7)])
-    assert sum(abs(cut - 7) <= 1 for cut in late) > 12
+    assert sum(abs(cut - 7) <= 1 for cut in late) > 9
 
 
 def test_evolution_learns_what_was_run_before_and_shuns_what_is_impossible() -> None:
-    brain = Evolution({"cut": (1, 2, 3)}, 2, seed=0)
-    for _ in range(12):
-        brain.learn({"cut": 2}, [0.0, 0.0])
+    values = {name: (1, 2, 3) for name in ("cut", "epochs", "n_replays", "replay_bits")}
+    brain = Evolution(values, 2, seed=0)
+    for number in range(12):
+        brain.learn(dict.fromkeys(values, 1 + number % 3) | {"cut": 2}, [0.0, 0.0])
     bred = []
     for _ in range(30):
         trial, decided = brain.ask()
         bred.append(decided["cut"])
         brain.tell(trial, [1.0, 1.0] if decided["cut"] == 2 else None)
-    assert bred.count(2) > 15
+    assert bred.count(2) > 18

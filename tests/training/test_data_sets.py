@@ -224,7 +224,8 @@ def test_digits_say_what_to_install_where_scikit_learn_is_absent(monkeypatch: py
 
 
 def test_readers_are_imported_where_they_are_used() -> None:
-    code = "import sys, dse.training.data; print(*sorted({'torch', 'sklearn', 'pooch', 'PIL'} & set(sys.modules)))"
+    heavy = "{'torch', 'sklearn', 'pooch', 'PIL'}"
+    code = f"import sys, dse.training.data; print(*sorted({heavy} & set(sys.modules)))"
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )

@@ -1,4 +1,4 @@
-"""Data sets that may lie beside the checkout; each test says that they are absent, and skips, where they are."""
+"""Data sets that may lie beside the checkout; where one is absent, its tests skip and say so."""
 
 from __future__ import annotations
 

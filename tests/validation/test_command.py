@@ -223,7 +223,7 @@ def test_an_exploration_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest
 def test_runs_with_other_settings_are_named(tmp_path: Path) -> None:
     (tmp_path / "vega-0123456789").mkdir()
     (tmp_path / "vega.md").touch()
-    with pytest.raises(UserError, match="or name a run: .*vega-0123456789$"):
+    with pytest.raises(UserError, match=r"or name a run: .*vega-0123456789$"):
         api.explored_folder("vega", tmp_path)
 
 

@@ -115,6 +115,7 @@ def test_workers_compute_with_one_thread_and_the_parent_as_before(monkeypatch: p
     monkeypatch.delenv(ONE_THREAD[1], raising=False)
     with Pool(1, run=fake_runs.run) as pool:
         worker = pool._start()
+        worker.connection.recv()  # it is ready
         environment = Path(f"/proc/{worker.process.pid}/environ")
         if not environment.exists():
             pytest.skip("this system does not show the environment of a process")

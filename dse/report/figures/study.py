@@ -28,7 +28,7 @@ NAMES: Final = {
     "epochs": "epochs",
     "rounding": "rounding", "bn_mode": "batch norm", "head": "head", "images_per_event": "images per event",
 }  # fmt: skip
-LOGARITHMIC: Final = ("n_replays", "images_per_event", "epochs")
+LOGARITHMIC: Final = ("n_replays", "replay_bits", "images_per_event", "epochs")
 
 Rows = Sequence[Mapping[str, Any]]
 
