@@ -34,8 +34,9 @@ def validate(
 ) -> int:  # fmt: skip
     """Train plans of a run; say how well their accuracy was predicted.
 
-    All plans are trained with the same seeds, on samples that chose nothing. Writes validation.csv, validation.md and a figure into the run folder. Completed runs are kept: the same
-    command goes on where it was interrupted. Exit code 1 when no run was completed.
+    All plans are trained with the same seeds. Writes validation.csv, validation.md and a figure into the run
+    folder. Completed runs are kept: the same command goes on where it was interrupted. Exit code 1 when no
+    run was completed.
     """
     from dse.api.validation import validate as validated
     from dse.report.validation import outcome_text

@@ -109,8 +109,8 @@ def test_every_two_figures_differ() -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("size", 7), ("size", 65), ("classes", 1), ("classes", 11), ("domains", 0), ("domains", 9), ("noise", -1),
-     ("noise", 1.5), ("seed", -1), ("train_per_class", 0), ("test_per_class", 10**6), ("seed", True)],
+    [("size", 7), ("size", 65), ("classes", 1), ("classes", 11), ("domains", 0), ("domains", 9),
+     ("noise", -1), ("noise", 1.5), ("seed", -1), ("train_per_class", 0), ("test_per_class", 10**6), ("seed", True)],
 )  # fmt: skip
 def test_options_out_of_range_are_refused(option: str, value: Any) -> None:
     with pytest.raises(UserError, match=rf"task.data.{option}: .*; a whole number from"):

@@ -34,7 +34,7 @@ class Archive:
         self.path, self.file, self.key = path, file, key
         try:
             self._zip = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             raise UserError(self._problem(f"{path.name} cannot be read: {error}", "an .npz file")) from None
         self.names = tuple(name[:-4] for name in self._zip.namelist() if name.endswith(".npy"))
 
