@@ -90,6 +90,8 @@ def validate(
     require_writable_file(explored.folder / f"{FILE}.csv")
     learned = read_task(task, explored)
     dataset = load_data(learned.data, file="task", folder=learned.folder or None)
+    if task is None:
+        _require_same_data(explored, dataset)
     networks = _networks(explored, dataset, network)
     chosen, left = choose(explored, networks, plans, space_plans)
     known = {} if task is not None or networks.stand_in else rates_of_run(explored)
@@ -176,6 +178,14 @@ def read_task(task: str | Path | Mapping[str, Any] | None, explored: ExploredRun
 
 
 _TASK_FILE: Final = "a TOML file with a table [task], such as a space file"
+
+
+def _require_same_data(explored: ExploredRun, dataset: Dataset) -> None:
+    """Raise UserError where a run measured accuracy on other data than its task finds now."""
+    if explored.data_hash not in ("", dataset.content_hash):
+        found = f"accuracy was measured on other data than {dataset.name} has now"
+        allowed = "explore the space again, or give the task that is meant with --task"
+        raise UserError(Problem(str(explored.folder), "task.data", found, allowed))
 
 
 def _networks(explored: ExploredRun, dataset: Dataset, wanted: str | None) -> Trained:

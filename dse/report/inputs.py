@@ -21,6 +21,7 @@ from dse.errors import Problem, UserError
 from dse.hardware import list_boards, list_parts
 from dse.hardware.load import split_board
 from dse.plan.decisions import UpdatePolicy
+from dse.report.runs import with_runs
 from dse.search.space import Space
 from dse.workload import list_networks
 
@@ -139,11 +140,15 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class ExploredRun:
-    """A run folder that was read back: its space, and the columns of front.csv, all boards, (k,) each."""
+    """A run folder that was read back: its space, and the columns of front.csv, all boards, (k,) each.
+
+    ``data_hash`` is that of the data behind a measured accuracy, empty where none was measured.
+    """
 
     folder: Path
     space: Space
     front: Columns
+    data_hash: str = ""
 
     def __len__(self) -> int:
         return len(self.front["design"])
@@ -164,7 +169,13 @@ def load_run(folder: str | Path) -> ExploredRun:
     if expected != space.content_hash:
         found = "its inputs do not make the space that it reports: they, or the program, have changed since"
         raise UserError(Problem(str(place), INPUTS, found, EXPLORE_AGAIN))
-    return ExploredRun(place, space, _front(place / "front.csv", space))
+    front = _front(place / "front.csv", space)
+    return ExploredRun(place, with_runs(space, place), front, _data_hash(run))
+
+
+def _data_hash(run: Mapping[str, Any]) -> str:
+    measured = run.get("measured")
+    return str(measured.get("data_sha256") or "") if isinstance(measured, Mapping) else ""
 
 
 def _no_run(place: Path, missing: list[str]) -> Problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -109,11 +110,25 @@ def runs_text(found: SearchResult) -> str:
         "Measured: mean over the seeds with the 90 % interval of that mean. "
         "Fitted: a Gaussian process between the runs, with the 90 % interval of one run.",
     ]
-    lines += [f"{_stand(result.board, result.front.columns)}" for result in found.boards if len(result.front)]
+    if runs:
+        lines.append(_spreads(measurement))
+    lines += [_stand(result.board, result.front.columns) for result in found.boards if len(result.front)]
     lines += [
         f"Could not be run: {_plan(measurement, key)}: {why}." for key, why in measurement.failures.items()
     ]
     return "\n\n".join(lines)
+
+
+def _spreads(measurement: Measurement) -> str:
+    """Say how much of the intervals all plans share."""
+    runs = measurement.source.runs
+    if runs.seeds_compared < 2:
+        return "No plan was run with several seeds: how far a seed moves accuracy is assumed."
+    seed, noise = (100 * math.sqrt(variance) for variance in (runs.seed_variance, runs.noise))
+    return (
+        f"A seed moves all plans together, by {seed:.1f} points (standard deviation), which intervals hold. "
+        f"Plans of the same seeds are told apart better: beside that, runs differ by {noise:.1f} points."
+    )
 
 
 def _stand(board: str, columns: Mapping[str, Any]) -> str:

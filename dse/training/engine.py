@@ -56,6 +56,7 @@ def run(job: Job) -> RunRecord:
         backward_transfer=scores.backward_transfer, matrix=scores.rows, per_experience=scores.per_experience,
         test_samples=scores.samples, replay_bytes=replay_bytes, state_bytes=state_bytes,
         cpu_s=time.process_time() - cpu, pretrain_s=setting.pretrain_s, wall_s=time.perf_counter() - wall,
+        collapsed=scores.collapsed,
     )  # fmt: skip
 
 
@@ -138,6 +139,7 @@ class _ReplayRun:
             seed=self.job.seed, as_written=self.job.as_written,
         )  # fmt: skip
         self.seen = set(self.setting.stream.pretrain_classes)
+        self.collapsed = False
 
     def stream(self) -> tuple[Scores, int, int]:
         """Learn one experience after the other; returns scores, bytes of the buffer, bytes of other state."""
@@ -150,7 +152,7 @@ class _ReplayRun:
             self._event(self._new(indices), self.setting.dataset.train.y[indices], number)
             self._keep(indices, number)
             rows.append(self._predictions())
-        return score(self.setting, self.job.split, rows), self.store.buffer.nbytes, 0
+        return self._scores(rows), self.store.buffer.nbytes, 0
 
     def joint(self) -> tuple[Scores, int, int]:
         """Learn from pretraining samples and all experiences at once, without a buffer.
@@ -168,7 +170,13 @@ class _ReplayRun:
         epochs = max(self.plan.epochs, -(-len(stream.experiences) * per_event // (len(labels) // batch)))
         self._epochs(latents, labels, np.random.default_rng([self.job.seed, 31]), batch, 0, epochs)
         rows.append(self._predictions())
-        return score(self.setting, self.job.split, rows), 0, 0
+        return self._scores(rows), 0, 0
+
+    def _scores(self, rows: list[Predicted | None]) -> Scores:
+        last = rows[-1]
+        one_answer = last is not None and len(last[1]) > 1 and len(np.unique(last[0])) == 1
+        collapsed = self.collapsed or one_answer  # too high a rate ends in dead rectifiers as often as in NaN
+        return replace(score(self.setting, self.job.split, rows), collapsed=collapsed)
 
     def _new(self, indices: IntArray) -> FloatArray:
         """Return the latents of new samples as the learning stage gets them."""
@@ -201,6 +209,7 @@ class _ReplayRun:
                 try:
                     self.learner.step(x, y, seen)
                 except Diverged:  # an observation like any other: what is left predicts what it predicts
+                    self.collapsed = True
                     return
 
     def _keep(self, indices: IntArray, number: int) -> None:

@@ -27,6 +27,7 @@ class Scores:
     rows: tuple[tuple[float, ...], ...]
     per_experience: tuple[float, ...]
     samples: int
+    collapsed: bool = False
 
 
 def score(setting: Setting, split: str, predicted: Sequence[Predicted | None]) -> Scores:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from dse.errors import Problem, UserError
@@ -39,6 +39,8 @@ class RunRecord:
     cpu_s: float
     pretrain_s: float
     wall_s: float
+    collapsed: bool = False
+    """Whether replayed learning ended in a loss that is no number, or in one answer to every sample."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; NaN becomes None."""
@@ -50,12 +52,13 @@ class RunRecord:
         problems = [
             Problem(file, item.name, "missing", "a record as a run writes it")
             for item in fields(cls)
-            if item.name not in data
+            if item.name not in data and item.default is MISSING
         ]
         if problems:
             raise UserError(problems)
         try:
-            return cls(**{item.name: _typed(str(item.type), data[item.name]) for item in fields(cls)})
+            there = [item for item in fields(cls) if item.name in data]
+            return cls(**{item.name: _typed(str(item.type), data[item.name]) for item in there})
         except (TypeError, ValueError) as error:
             raise UserError(Problem(file, "", f"not a record: {error}", "")) from None
 
@@ -73,6 +76,10 @@ def _typed(kind: str, value: Any) -> Any:
         return tuple(_number(one) for one in value)
     if kind == "float":
         return _number(value)
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise ValueError(f"{value!r} is neither true nor false")
+        return value
     if kind == "int":
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"{value!r} is no integer")

@@ -95,6 +95,14 @@ class Validation:
         found = [[self.records[each.key, seed].accuracy for seed in self.seeds] for each in self.trained]
         return np.array(found, dtype=np.float64).reshape(len(self.trained), len(self.seeds))
 
+    @cached_property
+    def _adjusted(self) -> FloatArray:
+        """``accuracies`` without what a seed does to all plans alike: (P, S)."""
+        own = [
+            bool(sound) and not each.reference for sound, each in zip(self.sound, self.trained, strict=True)
+        ]
+        return statistics.without_seed_effects(self.accuracies, np.array(own, dtype=bool))
+
     @property
     def noise(self) -> float:
         """Standard deviation between runs of one plan, pooled."""
@@ -197,6 +205,7 @@ class Validation:
         held = sorted({record.replay_bytes for record in records})
         planned = planned_bytes(each)
         measured = mean_interval(self.accuracies[row])
+        within = mean_interval(self._adjusted[row])
         gap = self.gap(row)
         versus = self.heads_against(row)
         found: dict[str, Any] = {
@@ -208,6 +217,7 @@ class Validation:
             "predicted_status": each.status, "seeds": len(self.seeds), "measured": measured.value,
             "measured_low": float(np.clip(measured.low, 0, 1)),
             "measured_high": float(np.clip(measured.high, 0, 1)),
+            "within_low": float(np.clip(within.low, 0, 1)), "within_high": float(np.clip(within.high, 0, 1)),
             "difference": float("nan") if self.stand_in else measured.value - each.predicted,
             "to_best": gap.value, "to_best_low": gap.low, "to_best_high": gap.high,
             "tied_with_best": self._tied(row),

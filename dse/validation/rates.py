@@ -101,8 +101,8 @@ class RateSearch:
     def chosen(self, records: Mapping[str, RunRecord]) -> dict[Scheme, float]:
         """Return the rate of every scheme whose runs are all in ``records`` (by key).
 
-        That is the rate with the highest mean accuracy over the scheme's representatives; of equal ones the
-        lowest.
+        That is the rate with the highest mean accuracy over the scheme's representatives among those that
+        are ``stable``; of equal ones the lowest.
         """
         rates: dict[Scheme, float] = {}
         for scheme, plans in self.schemes().items():
@@ -111,17 +111,32 @@ class RateSearch:
             elif not needs_search(scheme, self.task):
                 rates[scheme] = self.task.rates[0]
             else:
-                keys = {
-                    rate: [self.job(plan, rate).key for plan in plans] for rate in sorted(self.task.rates)
+                tried = {
+                    rate: [records.get(self.job(plan, rate).key) for plan in plans]
+                    for rate in sorted(self.task.rates)
                 }
-                if all(key in records for listed in keys.values() for key in listed):
-                    rates[scheme] = max(keys, key=lambda rate: _mean(records, keys[rate]))
+                known = {rate: [one for one in runs if one] for rate, runs in tried.items()}
+                if all(len(known[rate]) == len(tried[rate]) for rate in tried):
+                    rates[scheme] = max(stable(known), key=lambda rate: _mean(known[rate]))
         return rates
 
 
-def _mean(records: Mapping[str, RunRecord], keys: Sequence[str]) -> float:
-    values = [records[key].accuracy for key in keys]
-    return -1.0 if any(np.isnan(values)) else float(np.mean(values))  # a run that diverged is never chosen
+def stable(tried: Mapping[float, Sequence[RunRecord]]) -> list[float]:
+    """Return the rates, ascending, that do not collapse, and whose next larger one does not either.
+
+    A rate at the edge of stability trains one plan and destroys the next. Where none has that margin, it is
+    every rate that does not collapse; where all do, the lowest.
+    """
+    rates = sorted(tried)
+    fine = {rate: not any(record.collapsed for record in tried[rate]) for rate in rates}
+    above = dict(zip(rates, [*rates[1:], None], strict=True))
+    margin = [rate for rate in rates if fine[rate] and fine.get(above[rate] or rate, True)]
+    return margin or [rate for rate in rates if fine[rate]] or rates[:1]
+
+
+def _mean(records: Sequence[RunRecord]) -> float:
+    values = [record.accuracy for record in records]
+    return -1.0 if any(np.isnan(values)) else float(np.mean(values))
 
 
 def search_rates(

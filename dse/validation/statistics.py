@@ -20,6 +20,9 @@ BoolArray = NDArray[np.bool_]
 FEWEST: Final = 5
 """Plans below which a rank correlation says nothing."""
 
+FEWEST_FOR_EFFECTS: Final = 3
+"""Plans below which an effect of a seed is not told from chance."""
+
 RESAMPLES: Final = 2000
 LEAST_SHARE: Final = 0.5
 """Share of resamples in which a correlation must be defined."""
@@ -60,6 +63,20 @@ def paired_noise(accuracies: FloatArray) -> float:
     residual = accuracies - accuracies.mean(axis=1, keepdims=True) - accuracies.mean(axis=0, keepdims=True)
     residual += accuracies.mean()
     return float(np.sqrt((residual**2).sum() / ((plans - 1) * (seeds - 1))))
+
+
+def without_seed_effects(accuracies: FloatArray, of: BoolArray | None = None) -> FloatArray:
+    """Return ``accuracies`` less what each seed does to all plans alike; means over seeds stay as they are.
+
+    The effect of a seed is the median, over the plans ``of`` (P,), of their differences from their own means.
+    Intervals of single plans then show what matters for comparing them, in the manner of Cousineau, Tutorials
+    in Quantitative Methods for Psychology 1(1), 2005. Fewer than three plans do not tell an effect.
+    """
+    known = accuracies if of is None else accuracies[of]
+    if len(known) < FEWEST_FOR_EFFECTS:
+        return accuracies
+    effects = np.median(known - known.mean(axis=1, keepdims=True), axis=0)
+    return np.asarray(accuracies - (effects - effects.mean()))
 
 
 def differs(accuracies: FloatArray) -> BoolArray:

@@ -165,6 +165,18 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "unknown in a rule": (
         {"x": IMAGES, "y": Y}, {"test": {"shares": 0.1}}, "task.data.test.shares: unknown option"
     ),
+    "a rule of texts on numbers": (
+        {"x": IMAGES, "y": Y}, {"test": {"key": "y", "values": ["a"]}}, "'y' holds numbers"
+    ),
+    "a rule of numbers on texts": (
+        {"x": IMAGES, "y": Y.astype(str)}, {"test": {"key": "y", "below": 1}}, "'y' holds texts"
+    ),
+    "a value between": (
+        {"x": IMAGES, "y": Y}, {"test": {"key": "y", "values": [1.5]}}, "no sample with y [1.5]; of 0, 1"
+    ),
+    "a longer text": (
+        {"x": IMAGES, "y": Y.astype(str)}, {"test": {"key": "y", "values": ["11"]}}, "no sample with y ['11']"
+    ),
     "a rule that is no table": ({"x": IMAGES, "y": Y}, {"test": 0.2}, "task.data.test: 0.2; a table"),
     "half a test set": ({"x": IMAGES, "y": Y}, {"x_test": "x"}, "x_test and y_test go together"),
     "range the wrong way": ({"x": IMAGES, "y": Y}, {"range": [1, 0]}, "low below high"),

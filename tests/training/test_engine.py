@@ -208,5 +208,7 @@ def test_what_is_not_executed_is_refused(changes: dict[str, str]) -> None:
 
 def test_a_rate_that_is_too_high_is_observed_to_be_bad() -> None:
     job = Job(NETWORK, replace(PLAN, epochs=5), TASK, rate=10.0)
-    diverged = run(replace(job, task=replace(TASK, momentum=0.999)))
-    assert diverged.accuracy < trained().accuracy
+    wild = run(replace(job, task=replace(TASK, momentum=0.999)))
+    assert wild.collapsed
+    assert wild.accuracy < trained().accuracy
+    assert not trained().collapsed

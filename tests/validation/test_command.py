@@ -235,6 +235,19 @@ def test_a_front_without_designs_is_refused(folder: Path, capsys: pytest.Capture
     assert "no design is on the front" in err
 
 
+def test_data_that_changed_since_they_were_measured_on_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "run.json"
+    same = fake_runs.dataset().content_hash
+    for data_hash, expected in (("0" * 64, 2), (same, 0), (None, 0)):
+        content = {**json.loads(path.read_text()), "measured": {"data_sha256": data_hash}}
+        path.write_text(json.dumps(content))
+        code, _, err = run(capsys, folder, "--plans", 1, "--space-plans", 0, "--seeds", 1)
+        assert code == expected
+        assert ("measured on other data than black" in err) == (expected == 2)
+
+
 def test_without_torch_the_extra_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import dse.training
 

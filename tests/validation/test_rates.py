@@ -8,7 +8,7 @@ import pytest
 from dse.plan.decisions import TrainingPlan
 from dse.training.record import RunRecord
 from dse.training.task import Task
-from dse.validation.rates import NO_RATE, RateSearch, representatives, scheme_of, search_rates
+from dse.validation.rates import NO_RATE, RateSearch, representatives, scheme_of, search_rates, stable
 from dse.validation.store import RunStore
 from tests.validation import fake_runs
 from tests.validation.fake_runs import NETWORK
@@ -81,3 +81,23 @@ def test_choice_by_hand(accuracies: dict[float, tuple[float, float]], best: floa
     assert list(search.chosen(by_key).values()) == [best]
     by_key.popitem()
     assert search.chosen(by_key) == {}, "an incomplete search chooses nothing"
+
+
+@pytest.mark.parametrize(
+    ("collapsed", "expected"),
+    [
+        ({}, [0.01, 0.1, 0.3]),
+        ({0.3}, [0.01]),  # 0.1 is next to the edge
+        ({0.1, 0.3}, [0.01]),  # nothing has a margin
+        ({0.01, 0.1, 0.3}, [0.01]),
+        ({0.1}, [0.3]),
+    ],
+)
+def test_a_rate_keeps_away_from_the_edge_of_stability(collapsed: set[float], expected: list[float]) -> None:
+    search = RateSearch(NETWORK, TASK, PLANS)
+    plan = next(iter(search.schemes().values()))[0]
+    tried = {
+        rate: [replace(record(search.job(plan, rate), 0.5), collapsed=rate in collapsed)]
+        for rate in TASK.rates
+    }
+    assert stable(tried) == expected

@@ -17,6 +17,7 @@ from dse.validation.statistics import (
     regret,
     run_noise,
     spearman,
+    without_seed_effects,
 )
 
 T2 = 2.919986  # 95 % quantile of Student's t with 2 degrees of freedom, from a table
@@ -44,6 +45,20 @@ def test_what_a_seed_does_to_all_plans_is_no_paired_noise() -> None:
     plans, seeds = np.array([[0.5], [0.6], [0.7]]), np.array([[-0.2, 0.1, 0.1]])
     assert paired_noise(plans + seeds) == pytest.approx(0, abs=1e-12)
     assert run_noise(plans + seeds) == pytest.approx(np.std([-0.2, 0.1, 0.1], ddof=1))
+
+
+def test_seed_effects_are_the_median_deviation() -> None:
+    plans, seeds = np.array([[0.5], [0.6], [0.7], [0.8]]), np.array([[-0.2, 0.1, 0.1]])
+    flat = without_seed_effects(plans + seeds)
+    np.testing.assert_allclose(flat, np.broadcast_to(plans, (4, 3)), atol=1e-12)
+    odd = plans + seeds
+    odd[3] += np.array([0.3, -0.3, 0.0])
+    np.testing.assert_allclose(without_seed_effects(odd)[:3], np.broadcast_to(plans[:3], (3, 3)), atol=1e-12)
+    np.testing.assert_allclose(without_seed_effects(odd).mean(axis=1), odd.mean(axis=1))
+    few = odd[:2]
+    assert without_seed_effects(few) is few
+    chosen = np.array([True, True, True, False])
+    np.testing.assert_allclose(without_seed_effects(odd, chosen)[3], odd[3] - seeds[0], atol=1e-12)
 
 
 def test_pairs_are_told_apart_by_their_paired_differences() -> None:

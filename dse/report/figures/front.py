@@ -137,6 +137,8 @@ def _keys(info: FrontInfo) -> list[Line2D]:
         keys.append(
             key("o", f"accuracy {info.weak}", markerfacecolor="white", markeredgecolor=BLUE, markersize=5)
         )
+    if info.spread is not None:
+        keys.append(Line2D([], [], color=BLUE, linewidth=0.8, alpha=0.6, label="90 % interval of accuracy"))
     if len(info.others):
         keys.append(key(".", "dominated", color=FAINT, markersize=7))
     return keys

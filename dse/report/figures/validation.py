@@ -28,6 +28,9 @@ from dse.validation.statistics import Interval
 
 Row = Mapping[str, Any]
 
+SQUEEZED: Final = 2.5
+"""Axes share a range unless it is this many times as wide as one of them needs."""
+
 MOST_NAMED: Final = 16
 """Plans of the front that are drawn by name."""
 
@@ -63,7 +66,7 @@ def _predicted(axes: Axes, found: Validation) -> None:
     rows = [row for row in found.rows if np.isfinite(row["predicted"]) and np.isfinite(row["measured"])]
     axes.set_title(_correlations(found), fontsize=9.5)
     axes.set_xlabel("predicted accuracy, 90 % interval")
-    axes.set_ylabel("measured accuracy, 90 % interval")
+    axes.set_ylabel("measured accuracy, 90 % interval within seeds")
     if not rows:
         axes.text(0.5, 0.5, "nothing was predicted", transform=axes.transAxes, ha="center", color=GREY)
         axes.set_xticks([])
@@ -80,6 +83,10 @@ def _predicted(axes: Axes, found: Validation) -> None:
     ends = _limits(axes, rows, bool(found.stand_in))
     if not found.stand_in:
         axes.plot(ends, ends, color=FAINT, linewidth=1.0, linestyle="--", zorder=1)
+        if axes.get_xlim() != axes.get_ylim():
+            gap = 100 * float(np.mean([row["difference"] for row in rows]))
+            said = f"{abs(gap):.1f} points {'more' if gap > 0 else 'less'} than predicted on average"
+            axes.text(0.98, 0.02, said, transform=axes.transAxes, ha="right", fontsize=9, color=GREY)
 
 
 def _rings(axes: Axes, rows: Sequence[Row]) -> None:
@@ -91,7 +98,10 @@ def _rings(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _limits(axes: Axes, rows: Sequence[Row], apart: bool) -> tuple[float, float]:
-    """Give both axes the same range (each its own where ``apart``) and ticks in per cent."""
+    """Choose the range of both axes, with ticks in per cent; returns the ends of their diagonal.
+
+    The range is the same for both, unless they are to be ``apart``, or one would be squeezed beyond reading.
+    """
     ranges = []
     for column in ("predicted", "measured"):
         values = [row[column] for row in rows]
@@ -100,14 +110,15 @@ def _limits(axes: Axes, rows: Sequence[Row], apart: bool) -> tuple[float, float]
         high = max(value + ends[1][0] for value, ends in zip(values, reach, strict=True))
         low, high = _clipped(min(values), max(values), low, high)
         ranges.append((max(low, 0.0), min(high, 1.0)))
-    if not apart:
-        both = min(ranges[0][0], ranges[1][0]), max(ranges[0][1], ranges[1][1])
+    both = min(ranges[0][0], ranges[1][0]), max(ranges[0][1], ranges[1][1])
+    narrowest = min(high - low for low, high in ranges)
+    if not apart and both[1] - both[0] <= SQUEEZED * narrowest:
         ranges = [both, both]
     axes.set_xlim(*ranges[0])
     axes.set_ylim(*ranges[1])
     linear_ticks(axes.xaxis, "fraction", ranges[0][1], ranges[0][0])
     linear_ticks(axes.yaxis, "fraction", ranges[1][1], ranges[1][0])
-    return ranges[0]
+    return both
 
 
 def _clipped(low: float, high: float, lowest: float, highest: float) -> tuple[float, float]:
@@ -122,7 +133,8 @@ def _clipped(low: float, high: float, lowest: float, highest: float) -> tuple[fl
 
 def _reach(row: Row, column: str) -> list[list[float]]:
     """Return how far the interval reaches below and above: [[below], [above]], 0 where there is none."""
-    value, low, high = row[column], row[f"{column}_low"], row[f"{column}_high"]
+    ends = "within" if column == "measured" else column
+    value, low, high = row[column], row[f"{ends}_low"], row[f"{ends}_high"]
     known = np.isfinite(low) and np.isfinite(high)
     return [[max(value - low, 0.0)], [max(high - value, 0.0)]] if known else [[0.0], [0.0]]
 
@@ -162,12 +174,10 @@ def _plans(axes: Axes, found: Validation, rows: Sequence[Row], count: int) -> No
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.axvline(0, color=FAINT, linewidth=1.0, linestyle="--", zorder=1)
-    values = np.array([row["to_best"] for row in shown])
-    low, high = values.min(), max(values.max(), 0.0)
-    reach = np.array([np.ravel(_reach(row, "to_best")) for row in shown])
-    ends = min((values - reach[:, 0]).min(), 0.0), max((values + reach[:, 1]).max(), 0.0)
-    low, high = _clipped(low, high, *ends)
-    axes.set_xlim(100 * low, 100 * high)
+    low, high = _gap_limits(rows or shown)
+    axes.set_xlim(low, high)
+    for place, row in zip(places, shown, strict=True):
+        _beyond(axes, place, row, low, high)
     axes.set_xlabel("points to the plan measured best, 90 % interval paired over seeds")
     part = "" if len(rows) == count else f" ({len(rows)} of {count}, evenly spread)"
     axes.set_title(f"plans of the front{part}; heads and references below", fontsize=9.5)
@@ -175,17 +185,42 @@ def _plans(axes: Axes, found: Validation, rows: Sequence[Row], count: int) -> No
 
 def _plan(axes: Axes, place: float, row: Row) -> None:
     """Draw one plan: hollow where it ties with the best, vermilion where a cheap head beats it."""
-    colour = {"head": ORANGE, "reference": INK}.get(row["role"], BLUE)
-    if row["head"] != "sgd":
-        colour = ORANGE
-    elif row["beaten_by_head"]:
-        colour = VERMILION
+    colour = _colour(row)
     tied = row["tied_with_best"] and row["role"] == "front" and row["seeds"] > 1
     reach = 100 * np.array(_reach(row, "to_best"))
     axes.errorbar(100 * row["to_best"], place, xerr=reach, fmt="none", ecolor=colour,
                   elinewidth=1.2, capsize=2.5, alpha=0.7, zorder=2)  # fmt: skip
     axes.plot(100 * row["to_best"], place, "o", color=colour, markersize=6,
               markerfacecolor="white" if tied else colour, zorder=3)  # fmt: skip
+
+
+def _colour(row: Row) -> str:
+    if row["role"] == "reference":
+        return INK
+    if row["head"] != "sgd":
+        return ORANGE
+    return VERMILION if row["beaten_by_head"] else BLUE
+
+
+def _gap_limits(rows: Sequence[Row]) -> tuple[float, float]:
+    """Return limits [points] around the plans of the front and the best plan of all, with some room."""
+    values = 100 * np.array([row["to_best"] for row in rows])
+    reach = 100 * np.array([np.ravel(_reach(row, "to_best")) for row in rows])
+    ends = min((values - reach[:, 0]).min(), 0.0), max((values + reach[:, 1]).max(), 0.0)
+    low, high = min(values.min(), 0.0), max(values.max(), 0.0)
+    room = max(high - low, 2.0)
+    return max(ends[0], low - room) - 0.35 * room, min(ends[1], high + room) + 0.35 * room
+
+
+def _beyond(axes: Axes, place: float, row: Row, low: float, high: float) -> None:
+    """Write the difference of a plan that lies outside the frame at its edge."""
+    gap = 100 * row["to_best"]
+    if low <= gap <= high:
+        return
+    text, x, side = (f"◂ {gap:.1f}", 0.01, "left") if gap < low else (f"{gap:+.1f} ▸", 0.99, "right")
+    clear = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+    axes.text(x, place, text, transform=axes.get_yaxis_transform(), ha=side, va="center", fontsize=9,
+              color=_colour(row), bbox=clear, zorder=4)  # fmt: skip
 
 
 def _bytes(axes: Axes, rows: Sequence[Row], runs: int) -> None:

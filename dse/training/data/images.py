@@ -61,7 +61,7 @@ def load_images(options: Options) -> Dataset:
         [np.array(part.domains) for part in parts],
     ]
     if not divided:
-        mask = rule.mask(columns[2][0] if rule.key else None, y[0])
+        mask = rule.mask(columns[2][0] if rule.key else None, y[0], options)
         require_both(mask, options)
         columns = [[column[0][~mask], column[0][mask]] for column in columns]
     x, labels, domain = columns

@@ -71,7 +71,7 @@ class _Content:
         x, y, domain = ([loaded[f"{one}{end}"] for end in ends if one in loaded] for one in _COLUMNS)
         labels, names = class_numbers(y, words, file=options.file, key=f"{options.key}.y")
         if len(ends) == 1:
-            mask = self.rule.mask(loaded.get("test.key"), labels[0])
+            mask = self.rule.mask(loaded.get("test.key"), labels[0], options)
             require_both(mask, options)
             x, labels, domain = ([part[kept] for part in column for kept in (~mask, mask)]
                                  for column in (x, labels, domain))  # fmt: skip

@@ -37,10 +37,10 @@ def load_shapes(options: Options) -> Dataset:
         "train": options.integer("train_per_class", 1000, 1, MOST_PER_CLASS),
         "test": options.integer("test_per_class", 200, 1, MOST_PER_CLASS),
     }
-    size = options.integer("size", 16, 8, 64)
+    size = options.integer("size", 20, 8, 64)
     classes = options.integer("classes", len(FIGURES), 2, len(FIGURES))
     domains = options.integer("domains", 4, 1, MOST_DOMAINS)
-    noise = options.integer("noise", 20, 0, 64)
+    noise = options.integer("noise", 12, 0, 64)
     seed = options.integer("seed", 0, 0, 2**31 - 1)
     options.finish()
     names = tuple(FIGURES)[:classes]

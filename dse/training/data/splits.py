@@ -29,15 +29,33 @@ class TestRule:
     share: float = DEFAULT_SHARE
     seed: int = 0
 
-    def mask(self, column: NDArray[Any] | None, y: NDArray[np.int64]) -> Mask:
-        """Return which of n samples are for testing (n,)."""
+    def mask(self, column: NDArray[Any] | None, y: NDArray[np.int64], options: Options) -> Mask:
+        """Return which of n samples are for testing (n,).
+
+        Raises UserError for a condition that ``column`` (n,) cannot answer, or a value that it does not have.
+        """
         if column is None:
             return drawn(y, self.share, self.seed)
+        texts = column.dtype.kind in "US"
+        if texts != (bool(self.values) and isinstance(self.values[0], str)):
+            found, allowed = ("texts", "values = [...], texts") if texts else ("numbers", "numbers")
+            found = f"{self.key!r} holds {found}"
+            raise UserError(Problem(options.file, f"{options.key}.test", found, f"a condition on {allowed}"))
         if self.below is not None:
             return np.asarray(column < self.below)
         if self.at_least is not None:
             return np.asarray(column >= self.at_least)
-        return np.isin(column, np.asarray(self.values, dtype=column.dtype))
+        held = column.astype(str) if texts else column
+        missing = [one for one in self.values if one not in set(held.tolist())]
+        if missing:
+            found, allowed = f"no sample with {self.key} {missing}", f"of {', '.join(_some(held))}"
+            raise UserError(Problem(options.file, f"{options.key}.test.values", found, allowed))
+        return np.isin(held, np.asarray(self.values))
+
+
+def _some(column: NDArray[Any], most: int = 10) -> list[str]:
+    values = np.unique(column)
+    return [str(one) for one in values[:most]] + (["..."] if len(values) > most else [])
 
 
 def read_rule(options: Options) -> TestRule:
