@@ -30,7 +30,7 @@ def explore(
     trials: Annotated[int | None, typer.Option(help="Sampled, by board.", show_default=False)] = None,
     runs: Annotated[int | None, typer.Option(help="Training runs, where accuracy is measured.",
         show_default=False)] = None,
-    workers: Annotated[int, typer.Option(help="Training processes; 0: one per core.")] = 0,
+    workers: Annotated[int, typer.Option("--jobs", help="Training processes; 0: one per core.")] = 0,
     storage: Annotated[str, typer.Option(help="Where training runs live as trials: journal (a file in the "
         "run folder), memory, or an Optuna storage URL.", metavar="WHERE")] = "journal",
     designs: Annotated[str, typer.Option(help="What goes into designs.parquet: feasible, all or none.",
