@@ -34,7 +34,7 @@ _WORDS: Final = {"stream": STREAMS, "buffer": BUFFERS, "schedule": SCHEDULES}
 
 @dataclass(frozen=True)
 class Task:
-    """One continual-learning task; the defaults are a protocol with a clean signal on a small machine.
+    """One continual-learning task; the defaults suit the embedded data on a small machine.
 
     ``data`` is the name of a data set or its table (``dse.training.data``); ``folder`` is where relative
     paths in it start. ``first`` classes (or domains) are pretrained on, then ``step`` more arrive per
@@ -50,11 +50,11 @@ class Task:
     first: int = 4
     step: int = 2
     order: str | tuple[int, ...] = "fixed"
-    pretrain_per_class: int = 2000
-    per_class: int = 500
+    pretrain_per_class: int = 400
+    per_class: int = 200
     test_per_class: int = 0
     validation_share: float = 0.15
-    pretrain_epochs: int = 5
+    pretrain_epochs: int = 12
     pretrain_rate: float = 0.05
     pretrain_batch: int = 64
     rates: tuple[float, ...] = (0.05,)
