@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.figures import Figure
-from benchmarks.measured_table import read_table, space_of
+from benchmarks.measured_table import decided, read_table, space_of
 from dse.accuracy.features import Hull
 from dse.accuracy.fitted import DepthAndReplays, GaussianProcess, Model
 from dse.accuracy.runs import MeasuredRuns, Run
@@ -50,13 +50,12 @@ class Table:
 
     @classmethod
     def read(cls, name: str) -> Table:
-        """Read the table of a data set; keys that were not run are left out."""
+        """Read the table of a data set; a key that was not run is an error."""
         space, known = space_of(name), read_table(name)
         candidates = candidates_of(space)
-        kept = tuple(entry for entry in candidates.entries if entry.key in known)
-        seeds = sorted({seed for runs in known.values() for seed in runs})
-        rows = [[known[entry.key][seed] for seed in seeds] for entry in kept]
-        return cls(space, replace(candidates, entries=kept), np.array(rows))
+        seeds = range(min(len(runs) for runs in known.values()))
+        rows = [[known[decided(entry.point)][seed] for seed in seeds] for entry in candidates.entries]
+        return cls(space, candidates, np.array(rows))
 
     @property
     def boards(self) -> tuple[Board, ...]:
@@ -161,13 +160,16 @@ def prediction(name: str, margin: float) -> list[Figure]:
 
     note = f"{len(table.candidates)} keys, {table.accuracy.size} runs, {HALVES} halves"
     order = "  front: pairs that runs tell apart, in order"
+    # Where the plain rule may be better, near-ties decide the coefficient: then it is stated only.
+    target = {} if margin else {"relation": ">=", "target": mean(plain.front_ranks)}
+    front = beside(plain.front_ranks)
     return [
         Figure(f"{name}: runs inside their 90 % interval", mean(mine.covered), "%", ">=", 80.0, note),
         Figure("  the same, from above", mean(mine.covered), "%", "<=", 97.0),
         Figure(
             "  rank correlation x 100", mean(mine.ranks), "", ">=", mean(plain.ranks), beside(plain.ranks)
         ),
-        Figure("  front: rank correlation x 100", mean(mine.front_ranks), "", note=beside(plain.front_ranks)),
+        Figure("  front: rank correlation x 100", mean(mine.front_ranks), "", note=front, **target),
         Figure(
             order,
             mean(mine.front_order),
@@ -183,7 +185,7 @@ def prediction(name: str, margin: float) -> list[Figure]:
 
 
 def reversal(name: str, few: int, many: int) -> Figure:
-    """State in how many halves the model orders first and last cut as the runs do, or says that it cannot tell.
+    """State in how many halves the model orders first and last cut as the runs do, or leaves it open.
 
     At ``few`` replays the runs have them the other way round than at ``many``.
     """
@@ -272,7 +274,7 @@ def search(name: str) -> list[Figure]:
     return [
         Figure(
             f"{name}: runs to {SHARE:.0%} of the hypervolume", at("hypervolume", SHARE), "runs", "<=",
-            at("random", SHARE) / 2, f"{note('hypervolume')}; {len(table.candidates)} keys; target: half of random",
+            at("random", SHARE) / 2, f"{note('hypervolume')}; {len(table.candidates)} keys; half of random",
         ),
         Figure("  random proposals", at("random", SHARE), "runs", note=note("random")),
         Figure("  NSGA-II", at("nsga2", SHARE), "runs", note=note("nsga2")),

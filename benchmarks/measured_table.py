@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import dse
+from dse.accuracy.features import LearningPoint
 from dse.api.measured import task_of
 from dse.search import Space, candidates_of
+from dse.search.learning import decisions
 from dse.search.measured import Reached, Request
 from dse.search.space import read_tables
 from dse.training.data import load_data
@@ -23,7 +25,11 @@ from dse.validation.measure import Trainer
 from dse.validation.store import RunStore
 
 FOLDER = Path(__file__).parent / "measured"
-COLUMNS = ("key", "seed", "accuracy", "rate")
+DECIDED = ("head", "cut", "n_replays", "replay_bits")
+"""What tells the keys of these spaces apart."""
+
+COLUMNS = (*DECIDED, "seed", "accuracy", "rate")
+Runs = dict[tuple[str, ...], dict[int, float]]
 
 
 def space_of(name: str, data: str | None = None) -> Space:
@@ -34,14 +40,20 @@ def space_of(name: str, data: str | None = None) -> Space:
     return dse.load_space(tables)
 
 
-def read_table(name: str) -> dict[str, dict[int, float]]:
-    """Return the accuracies that were measured: key -> seed -> accuracy."""
+def decided(point: LearningPoint) -> tuple[str, ...]:
+    """Return what tells ``point`` from others of its table."""
+    return tuple(str(decisions(point)[name]) for name in DECIDED)
+
+
+def read_table(name: str) -> Runs:
+    """Return the accuracies that were measured: decisions -> seed -> accuracy."""
     path = FOLDER / f"{name}.csv"
-    found: dict[str, dict[int, float]] = {}
+    found: Runs = {}
     if path.exists():
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
-                found.setdefault(row["key"], {})[int(row["seed"])] = float(row["accuracy"])
+                key = tuple(row[column] for column in DECIDED)
+                found.setdefault(key, {})[int(row["seed"])] = float(row["accuracy"])
     return found
 
 
@@ -62,7 +74,7 @@ def main(arguments: list[str]) -> int:
         Request(point, seed)
         for seed in range(options.seeds)
         for point in points
-        if seed not in known.get(point.key, {})
+        if seed not in known.get(decided(point), {})
     ]
     path = FOLDER / f"{options.name}.csv"
     fresh = not path.exists()
@@ -80,7 +92,8 @@ def main(arguments: list[str]) -> int:
                 sys.stderr.write(f"{wanted[position].point.key}: {outcome}\n")
                 continue
             request = wanted[position]
-            writer.writerow([request.point.key, request.seed, outcome.accuracy, outcome.record["rate"]])
+            row = [*decided(request.point), request.seed, outcome.accuracy, outcome.record["rate"]]
+            writer.writerow(row)
             file.flush()
     return 0
 

@@ -180,7 +180,7 @@ def test_explorations_that_come_along_can_be_read(name: str) -> None:
 
 def test_the_default_explorations_come_along() -> None:
     assert set(DEFAULT) <= set(dse.list_explorations())
-    with pytest.raises(UserError, match="one of: small-boards"):
+    with pytest.raises(UserError, match="one of: shapes, small-boards"):
         dse.load_space("nosuch")
 
 

@@ -1,13 +1,15 @@
 """A model of accuracy fitted to measured runs: a Gaussian process over what a run can depend on.
 
-    accuracy(x) = constant + f(x),   Cov[f(x), f(x')] = s^2 M(|(x - x') / l|),   run = accuracy(x) + noise
+    accuracy(x) = constant + f(x),   Cov[f(x), f(x')] = s^2 M(|(x - x') / l|)
+    mean of n runs = accuracy(x) + noise,   variance of the noise = known noise / n + nugget
 
 with M the Matern kernel of smoothness 5/2 and one length l per feature (C. E. Rasmussen, C. K. I. Williams,
 Gaussian Processes for Machine Learning, 2006, equations 2.25, 2.26 and 4.17). The mean is constant: no
 feature is assumed to raise or lower accuracy, and away from the runs the answer is flat and its interval
-wide. Scale and lengths maximise the posterior under log-normal priors, because a handful of runs alone would
-let them run away. Widths are calibrated by leaving out one point at a time (equations 5.10 to 5.12): an
-interval is stretched by what the standardised misses need for 90 %.
+wide. The nugget is what repeats of a run do not show: noise that was not repeated yet, and what the features
+do not tell apart. Scale, lengths and nugget maximise the posterior under log-normal priors, because a handful
+of runs alone would let them run away. Widths are calibrated by leaving out one point at a time (equations
+5.10 to 5.12): an interval is stretched by what the standardised misses need for 90 %.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Protocol
 
@@ -33,9 +35,11 @@ Z90: Final = 1.6449
 
 LENGTH_PRIOR: Final = (math.log(1.0), 1.0)
 SCALE_PRIOR: Final = (math.log(1.0), 1.0)
-"""Mean and standard deviation of the logarithms: of a length, of the variance over that of the means."""
+NUGGET_PRIOR: Final = (math.log(0.01), 1.0)
+"""Mean and standard deviation of the logarithm of a length, and of two variances over that of the means."""
 
 BOUNDS: Final = (1e-2, 1e2)
+NUGGETS: Final = (1e-5, 1.0)
 STARTS: Final = (0.3, 1.0, 3.0)
 """Lengths from which the search for the best ones starts."""
 
@@ -62,6 +66,14 @@ class Posterior:
     column: Callable[[int], FloatArray]
     """Position of a point -> covariance of every point with it (c,)."""
 
+    def stretched(self, factor: float) -> Posterior:
+        """Return the same with deviations ``factor`` times as large; the noise of a run stays."""
+        return replace(
+            self,
+            variance=self.variance * factor**2,
+            column=lambda place: self.column(place) * factor**2,
+        )
+
 
 class GaussianProcess:
     """The process, fitted; ``over`` are further points whose features must be told apart."""
@@ -77,6 +89,7 @@ class GaussianProcess:
         self.noise = runs.noises / runs.counts / self.spread**2
         self.y = (runs.means - self.centre) / self.spread
         self.fitted = _fit(self.x, self.y, self.noise)
+        self.nugget = float(self.fitted.kernel_.k2.noise_level)
 
     def _places(self, points: Sequence[LearningPoint]) -> FloatArray:
         """Return coordinates (n, d), d at least 1: where nothing varies, all points are in one place."""
@@ -105,13 +118,13 @@ class GaussianProcess:
         cross = kernel(self.x, new)
         solved = solve_triangular(low, cross, lower=True)
         mean = cross.T @ self.fitted.alpha_
-        variance = np.maximum(kernel.diag(new) - (solved**2).sum(axis=0), 0.0)
+        variance = np.maximum(kernel.diag(new) - self.nugget - (solved**2).sum(axis=0), 0.0)
 
         def column(place: int) -> FloatArray:
-            prior = kernel(new, new[place : place + 1])[:, 0]
+            prior = kernel(new, new[place : place + 1])[:, 0]  # between two sets: without the nugget
             return np.asarray((prior - solved.T @ solved[:, place]) * self.spread**2)
 
-        noise = np.array([self._noise(point) for point in points])
+        noise = np.array([self._noise(point) for point in points]) + self.nugget * self.spread**2
         return Posterior(mean * self.spread + self.centre, variance * self.spread**2, noise, column)
 
     def _noise(self, point: LearningPoint) -> float:
@@ -162,15 +175,16 @@ class Model(Protocol):
 
 
 def _fit(x: FloatArray, y: FloatArray, noise: FloatArray) -> Any:
-    """Return the process with the most probable scale and lengths, from several starts."""
+    """Return the process with the most probable scale, lengths and nugget, from several starts."""
     from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import ConstantKernel, Matern
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
     found: list[tuple[float, Any]] = []
     for length in STARTS:
         lengths = np.full(x.shape[1], length)
         kernel = ConstantKernel(1.0, BOUNDS) * Matern(lengths, BOUNDS, nu=2.5)
         kernel = kernel + ConstantKernel(1.0, "fixed")  # the constant mean is not known either
+        kernel = kernel + WhiteKernel(math.exp(NUGGET_PRIOR[0]), NUGGETS)
         score: list[float] = []
         process = GaussianProcessRegressor(kernel, alpha=noise + JITTER, optimizer=_most_probable(score))
         with warnings.catch_warnings():
@@ -185,9 +199,8 @@ def _most_probable(score: list[float]) -> Callable[..., tuple[FloatArray, float]
     from scipy.optimize import minimize
 
     def optimise(objective: Objective, start: FloatArray, bounds: FloatArray) -> tuple[FloatArray, float]:
-        centre = np.full(len(start), LENGTH_PRIOR[0])
-        width = np.full(len(start), LENGTH_PRIOR[1])
-        centre[0], width[0] = SCALE_PRIOR
+        lengths = [LENGTH_PRIOR] * (len(start) - 2)
+        centre, width = np.array([SCALE_PRIOR, *lengths, NUGGET_PRIOR]).T
 
         def penalised(theta: FloatArray) -> tuple[float, FloatArray]:
             value, slope = objective(theta)

@@ -6,6 +6,7 @@ import csv
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,8 +59,6 @@ def with_runs(space: Space, folder: Path) -> Space:
 
     Raises UserError where runs.csv is missing or does not belong to the space.
     """
-    from dataclasses import replace
-
     if space.measure is None:
         return space
     path = folder / RUNS
@@ -76,15 +75,15 @@ def with_runs(space: Space, folder: Path) -> Space:
 
 
 def _run(space: Space, row: Mapping[str, str]) -> Run:
-    workload = space.networks[space.network_names.index(row["network"])]
     values: dict[str, Any] = {name: row[name] for name in LEARNING_CHOICES}
     default = TrainingPlan(cut=-1)
     values |= {name: int(values[name]) for name in values if isinstance(getattr(default, name), int)}
     values["policy"] = named_policies(space).get(values["policy"], values["policy"])
-    point = LearningPoint.of(workload, TrainingPlan(**values))
-    if point.key != row["key"]:
-        raise ValueError(f"run {row['run']} is not of the plan that it states")
-    return Run(point, int(row["seed"]), float(row["accuracy"]))
+    for workload in space.networks:  # by key: the name of a network that was copied is another one
+        point = LearningPoint.of(workload, TrainingPlan(**values))
+        if point.key == row["key"]:
+            return Run(point, int(row["seed"]), float(row["accuracy"]))
+    raise ValueError(f"run {row['run']} is not of the plan that it states")
 
 
 # --- what the report says ---

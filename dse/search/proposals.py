@@ -134,7 +134,8 @@ def by_hypervolume(state: State, count: int) -> list[int]:
         for _ in range(int(state.counts[place]) - (done[point.key].count if point.key in done else 0))
     ]
     known = np.array([point.key in done for point in state.points])
-    return choose(state.boards, model.posterior(state.points), known, state.left, count, pending)
+    posterior = model.posterior(state.points).stretched(max(model.stretch, 1.0))
+    return choose(state.boards, posterior, known, state.left, count, pending)
 
 
 def at_random(state: State, count: int) -> list[int]:

@@ -21,6 +21,7 @@ from dse.errors import Problem, UserError
 if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution
     from optuna.storages import BaseStorage
+    from optuna.storages.journal import JournalFileSymlinkLock
     from optuna.trial import FrozenTrial, Trial
 
 MEMORY: Final = "memory"
@@ -30,6 +31,9 @@ JOURNAL_FILE: Final = "trials.journal"
 
 ELSEWHERE_S: Final = 6 * 3600.0
 """A run of another machine that has been going on for longer than this is taken for lost."""
+
+GRACE_S: Final = 5
+"""The lock of a journal, held for milliseconds, is taken from a process that has held it for so long."""
 
 POPULATION: Final = 10
 """Trials of a generation of NSGA-II: a few for a budget of tens of runs."""
@@ -75,7 +79,8 @@ def open_storage(storage: str, folder: Path | None) -> BaseStorage:
         if storage == JOURNAL and folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             mend_journal(folder / JOURNAL_FILE)
-            return JournalStorage(JournalFileBackend(str(folder / JOURNAL_FILE)))
+            path = folder / JOURNAL_FILE
+            return JournalStorage(JournalFileBackend(str(path), _lock(path)))
         if storage.startswith(("redis://", "rediss://")):
             return JournalStorage(JournalRedisBackend(storage))
         if "://" in storage:
@@ -95,11 +100,9 @@ def _unusable(storage: str, folder: Path | None, error: Exception) -> UserError:
 
 def mend_journal(path: Path) -> None:
     """Cut off the unfinished last line that a killed process left; others would write on behind it."""
-    from optuna.storages.journal import JournalFileSymlinkLock
-
     if not path.exists() or path.stat().st_size == 0 or _ends_with_line(path):
         return
-    lock = JournalFileSymlinkLock(str(path))
+    lock = _lock(path)
     lock.acquire()
     try:
         with path.open("rb+") as file:
@@ -107,6 +110,12 @@ def mend_journal(path: Path) -> None:
             file.truncate(content.rfind(b"\n") + 1)
     finally:
         lock.release()
+
+
+def _lock(path: Path) -> JournalFileSymlinkLock:
+    from optuna.storages.journal import JournalFileSymlinkLock
+
+    return JournalFileSymlinkLock(str(path), grace_period=GRACE_S)
 
 
 def _ends_with_line(path: Path) -> bool:

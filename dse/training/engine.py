@@ -17,7 +17,7 @@ from dse.plan.decisions import TrainingPlan
 from dse.plan.learning_key import learning_key, learning_plan, quantises_new
 from dse.training.buffer import ReplayBuffer
 from dse.training.evaluation import Predicted, Scores, score
-from dse.training.events import event_samples, require_delivered
+from dse.training.events import event_samples, require_delivered, require_executable
 from dse.training.head_run import run_head
 from dse.training.learner import Diverged, Learner
 from dse.training.packing import Quantiser
@@ -38,6 +38,7 @@ def run(job: Job) -> RunRecord:
     for, or the plan holds a decision that is not executed (fp16 and int8 learning, group norm).
     """
     wall, cpu = time.perf_counter(), time.process_time()
+    require_executable(job.workload, job.plan)
     setting = setting_of(job)
     plan = learning_plan(job.workload, job.plan)
     if job.reference == "naive":
@@ -187,8 +188,8 @@ class _ReplayRun:
 
     def _event(self, latents: FloatArray, labels: IntArray, number: int) -> None:
         draw = np.random.default_rng([self.job.seed, 29, number])
-        replays = min(self.plan.replays_per_batch, self.store.buffer.filled)
-        self._epochs(latents, labels, draw, self.plan.new_per_batch, replays, self.plan.epochs)
+        plan = self.plan
+        self._epochs(latents, labels, draw, plan.new_per_batch, plan.replays_per_batch, plan.epochs)
 
     def _epochs(
         self, latents: FloatArray, labels: IntArray, draw: np.random.Generator, new: int, replays: int,

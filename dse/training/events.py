@@ -5,24 +5,36 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.errors import Problem, UserError
-from dse.plan.decisions import TrainingPlan
+from dse.errors import IllegalPlan, Problem, UserError
+from dse.plan.decisions import PlanBatch, TrainingPlan
+from dse.plan.techniques import illegal
 from dse.training.streams import Stream
+from dse.workload import Workload
 
 IntArray = NDArray[np.int64]
 
 
+def require_executable(workload: Workload, plan: TrainingPlan) -> None:
+    """Raise IllegalPlan where no device can execute ``plan``, as it is written."""
+    reasons = illegal(workload, PlanBatch.from_plans(workload, [plan]))
+    if reasons:
+        raise IllegalPlan(
+            Problem("plan", "", reason, "a plan that a device can execute") for reason in reasons
+        )
+
+
 def require_delivered(stream: Stream, plan: TrainingPlan) -> None:
-    """Raise UserError where an experience has fewer samples than an event of the plan, or its mini-batch."""
-    fewest = min(len(one.train) for one in stream.experiences)
+    """Raise UserError where the stream delivers fewer samples than the plan's event or its buffer holds."""
+    fewest, known = min(len(one.train) for one in stream.experiences), len(stream.pretrain)
     problems = []
     if plan.images_per_event > fewest:
         found = f"{plan.images_per_event} images per event, but an experience of the stream has {fewest}"
         allowed = f"images_per_event up to {fewest}, or a larger task.per_class"
         problems.append(Problem("plan", "images_per_event", found, allowed))
-    if plan.images_per_event < plan.new_per_batch:
-        found = f"{plan.images_per_event} images per event, {plan.new_per_batch} new ones per mini-batch"
-        problems.append(Problem("plan", "batch", found, "at least one mini-batch per event"))
+    if plan.replay != "none" and plan.n_replays > known:
+        found = f"{plan.n_replays} replays, but pretraining has {known} samples to fill the buffer with"
+        allowed = f"n_replays up to {known}, or a larger task.pretrain_per_class"
+        problems.append(Problem("plan", "n_replays", found, allowed))
     if problems:
         raise UserError(problems)
 

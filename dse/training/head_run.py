@@ -9,6 +9,7 @@ from dse.plan.decisions import TrainingPlan
 from dse.training.evaluation import Predicted, Scores, score
 from dse.training.events import event_samples
 from dse.training.heads import HeadOptions, make_head
+from dse.training.parameters import fold
 from dse.training.setting import Setting
 from dse.training.task import Job
 
@@ -28,7 +29,8 @@ def run_head(setting: Setting, plan: TrainingPlan, job: Job) -> tuple[Scores, in
     )  # fmt: skip
     head = make_head(plan.head, features.train.shape[1], setting.dataset.classes, options)
     name = setting.workload.layers[setting.workload.units[last].layer].name
-    weights = {key: setting.parameters[f"{name}.{key}"] for key in ("weight", "bias")}
+    folded = fold(setting.workload, setting.parameters)
+    weights = {key: folded.get(f"{name}.{key}") for key in ("weight", "bias")}
     head.start(features.train[setting.at(base)], labels[base], **weights)
     evaluated = (
         features.test if job.split == "test" else features.train[setting.at(setting.stream.validation)]

@@ -40,6 +40,7 @@ def pretrain_key(workload: Workload, dataset: Dataset, stream: Stream, task: Tas
         "data": dataset.content_hash, "samples": hashlib.sha256(stream.pretrain.tobytes()).hexdigest(),
         "classes": stream.pretrain_classes, "epochs": task.pretrain_epochs, "rate": task.pretrain_rate,
         "batch": task.pretrain_batch, "seed": seed,
+        "threads": torch.get_num_threads(), "device": device().type,
     }  # fmt: skip
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=int).encode()).hexdigest()[:32]
 

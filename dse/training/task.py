@@ -23,6 +23,9 @@ REFERENCES: Final = ("", "naive", "joint")
 
 LARGEST_SEED: Final = 2**31 - 1
 
+ENGINE: Final = 1
+"""Version of what a run computes from the same inputs; part of the name of every run."""
+
 _INTEGERS: Final = {
     "first": (1, 100_000), "step": (1, 100_000), "pretrain_per_class": (1, 10**7), "per_class": (0, 10**7),
     "test_per_class": (0, 10**7), "pretrain_epochs": (0, 10_000), "pretrain_batch": (1, 65_536),
@@ -62,6 +65,15 @@ class Task:
     weight_decay: float = 0.0
     schedule: str = "linear"
     buffer: str = "qlr-cl"
+
+    def __post_init__(self) -> None:
+        problems = [
+            Problem("task", f"task.{item.name}", _shown(getattr(self, item.name)), allowed)
+            for item in fields(self)
+            if item.name != "folder" and (allowed := _allowed(item.name, getattr(self, item.name)))
+        ]
+        if problems:
+            raise UserError(problems)
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any], *, file: str = "task", folder: Path | None = None) -> Task:
@@ -126,6 +138,10 @@ def _is_rate(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 10
 
 
+def _is_seed(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_SEED
+
+
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
@@ -150,10 +166,33 @@ class Job:
     data_hash: str = ""
     """Hash of the data that the task must find; "" takes what is there."""
 
+    def __post_init__(self) -> None:
+        heads = self.plan.head != "sgd"
+        checks = {
+            "seed": (self.seed, _is_seed(self.seed), f"an integer from 0 to {LARGEST_SEED}"),
+            "rate": (self.rate, _is_rate(self.rate) or self.rate == 0, "a rate from 0 to 10"),
+            "split": (self.split, self.split in SPLITS, " or ".join(SPLITS)),
+            "reference": (self.reference, self.reference in REFERENCES, "naive, joint, or none"),
+        }
+        if heads and self.reference:
+            checks["reference"] = (
+                self.reference,
+                False,
+                f"none: {self.plan.head} is a head, and trains as it is",
+            )
+        problems = [
+            Problem("run", name, _shown(found), allowed)
+            for name, (found, ok, allowed) in checks.items()
+            if not ok
+        ]
+        if problems:
+            raise UserError(problems)
+
     @property
     def content(self) -> dict[str, Any]:
         """Everything that decides the result, as plain values; the data by their hash."""
         return {
+            "engine": ENGINE,
             "network": self.workload.content_hash,
             "plan": learning_content(self.workload, self.plan),
             "task": self.task.content(),

@@ -70,6 +70,40 @@ def read_claims(reader: Reader, listed: Any) -> tuple[Claim, ...]:
     return tuple(claims)
 
 
+def matching(side: Mapping[str, Any], plans: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return the positions of the ``plans`` that a side of a claim speaks of.
+
+    A side that says nothing of references means plans, not the runs beside them.
+    """
+    wanted = {"reference": "", **side}
+    return [
+        number
+        for number, plan in enumerate(plans)
+        if all(_matches(plan.get(column), value) for column, value in wanted.items())
+    ]
+
+
+def require_plans(reader: Reader, claims: Sequence[Claim], plans: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse sides of claims that name an unknown column, match no plan, or mix plans without saying so."""
+    columns = [column for column in plans[0] if column != "seed"] if plans else []
+    for number, claim in enumerate(claims):
+        for name, side in (("better", claim.better), ("worse", claim.worse)):
+            key = f"claims[{number}].{name}"
+            strange = [column for column in side if column not in columns]
+            for column in strange:
+                reader.unknown(f"{key}.{column}", "column", column, columns)
+            if strange or not plans:
+                continue
+            found = [plans[place] for place in matching(side, plans)]
+            if not found:
+                reader.wrong(key, shown(dict(side)), "conditions that some plan of the grids meets")
+            free = [column for column in columns if column not in side]
+            mixed = [column for column in free if len({str(plan[column]) for plan in found}) > 1]
+            if mixed:
+                fix = f"say which {', '.join(mixed)}: one value, or a list of those to average"
+                reader.wrong(key, f"{len(found)} different plans", fix)
+
+
 def decide(claim: Claim, rows: Sequence[Mapping[str, Any]]) -> Verdict:
     """Return what ``rows`` (with columns seed, accuracy, and decisions) say of ``claim``."""
     better, worse = _by_seed(rows, claim.better), _by_seed(rows, claim.worse)
@@ -107,9 +141,8 @@ def _verdict(claim: Claim, low: float, high: float) -> str:
 
 def _by_seed(rows: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]) -> dict[int, float]:
     found: dict[int, list[float]] = {}
-    for row in rows:
-        if all(_matches(row.get(column), value) for column, value in wanted.items()):
-            found.setdefault(int(row["seed"]), []).append(float(row["accuracy"]))
+    for place in matching(wanted, rows):
+        found.setdefault(int(rows[place]["seed"]), []).append(float(rows[place]["accuracy"]))
     return {seed: float(np.mean(values)) for seed, values in found.items()}
 
 

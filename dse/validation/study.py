@@ -12,18 +12,24 @@ from typing import Any, Final
 
 from dse.cost.model import illegal
 from dse.errors import Problem, UserError
-from dse.plan.decisions import CODES, PlanBatch, TrainingPlan
+from dse.plan.decisions import CODES, PlanBatch, TrainingPlan, UpdatePolicy
 from dse.plan.learning_key import LEARNING_CHOICES, learning_key
 from dse.search.choices import DECISIONS, Choices, cuts_of, read_choices
 from dse.search.reader import Reader, is_integer, shown
 from dse.training.task import REFERENCES, Job, Task
-from dse.validation.claims import Claim, read_claims
+from dse.validation.claims import Claim, read_claims, require_plans
 from dse.validation.rates import RateSearch, scheme_of
 from dse.workload import Workload, load_network
 
 KEYS: Final = (
     "name", "title", "question", "network", "seeds", "split", "task", "common", "grids", "claims", "figure",
 )  # fmt: skip
+COLUMNS: Final = (
+    "head", "replay", "cut", "policy", "n_replays", "replay_bits", "rounding", "frozen_bits", "bn_mode",
+    "optimiser", "new_per_batch", "replays_per_batch", "micro_batch", "epochs", "images_per_event",
+)  # fmt: skip
+"""Decisions that stand in the table of a study."""
+
 _FIGURE: Final = ("x", "series", "panel", "grids")
 MOST_PLANS: Final = 5_000
 MOST_SEEDS: Final = 1_000
@@ -133,6 +139,10 @@ def _read(
     reader.known_keys(figure, _FIGURE, "figure")
     plans = _plans(reader, table, workload) if workload is not None else ()
     claims = read_claims(reader, table.get("claims", []))
+    if not reader.problems:
+        rows = [plan_row(each) for each in plans]
+        require_plans(reader, claims, rows)
+        _require_figure(reader, figure, rows)
     reader.raise_problems()
     assert workload is not None
     assert task is not None
@@ -140,6 +150,25 @@ def _read(
     return Study(
         workload=workload, task=task, seeds=count, plans=plans, claims=claims, figure=figure, **texts
     )
+
+
+def plan_row(each: GridPlan) -> dict[str, Any]:
+    """Return a plan as the columns that tables, claims and figures speak of."""
+    row: dict[str, Any] = {"grid": each.grid, "reference": each.reference}
+    row |= {name: getattr(each.plan, name) for name in COLUMNS}
+    return row | {"policy": UpdatePolicy.parse(each.plan.policy).name}
+
+
+def _require_figure(reader: Reader, figure: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a layout that names columns or grids which are not there."""
+    for name in ("x", "series", "panel"):
+        if name in figure and figure[name] not in (*rows[0], ""):
+            reader.unknown(f"figure.{name}", "column", figure[name], rows[0])
+    grids = list(dict.fromkeys(row["grid"] for row in rows))
+    listed = figure.get("grids", grids)
+    for number, grid in enumerate(listed if isinstance(listed, list) else [listed]):
+        if grid not in grids:
+            reader.unknown(f"figure.grids[{number}]", "grid", grid, grids)
 
 
 def _network(reader: Reader, table: Mapping[str, Any]) -> Workload | None:

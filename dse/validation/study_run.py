@@ -12,20 +12,17 @@ from typing import Any, Final
 import numpy as np
 
 from dse.errors import Problem, UserError
-from dse.plan.decisions import UpdatePolicy
 from dse.training.data import load_data
 from dse.training.record import RunRecord
 from dse.validation.claims import Verdict, decide, paired_interval
 from dse.validation.planned import planned_replay_bytes
 from dse.validation.pool import Pool, run_jobs
 from dse.validation.rates import Scheme, scheme_of
+from dse.validation.statistics import without_seed_effects
 from dse.validation.store import RunStore
-from dse.validation.study import GridPlan, Study
+from dse.validation.study import COLUMNS, GridPlan, Study, plan_row
 
-DECISIONS: Final = (
-    "head", "replay", "cut", "policy", "n_replays", "replay_bits", "rounding", "frozen_bits", "bn_mode",
-    "optimiser", "new_per_batch", "replays_per_batch", "micro_batch", "epochs", "images_per_event",
-)  # fmt: skip
+DECISIONS: Final = COLUMNS
 MEASURES: Final = ("accuracy", "average_accuracy", "forgetting", "backward_transfer", "replay_bytes", "cpu_s")
 
 
@@ -47,15 +44,15 @@ class StudyResult:
         """Return one row per plan: decisions, mean accuracy, and the half-width of its 90 % interval.
 
         A seed that is good or bad for every plan says nothing about their differences: its effect is taken
-        out before the interval (after Cousineau 2005, by the median, so that a plan that fails with one seed
-        does not blur the others; with the factor of Morey 2008 for the number of plans).
+        out before the interval (``statistics.without_seed_effects``).
         """
         groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
         for row in self.rows:
             groups.setdefault(_identity(row), []).append(row)
-        shift = seed_effects(self.rows)
-        widen = float(np.sqrt(len(groups) / (len(groups) - 1))) if len(groups) > 1 else 1.0
-        return [_summary(rows, shift, widen) for rows in groups.values()]
+        ordered = [sorted(rows, key=lambda row: int(row["seed"])) for rows in groups.values()]
+        table = np.array([[row["accuracy"] for row in rows] for rows in ordered], dtype=float)
+        within = without_seed_effects(table)
+        return [_summary(rows, values) for rows, values in zip(ordered, within, strict=True)]
 
     def to_frame(self) -> Any:
         """Return the runs as a pandas DataFrame."""
@@ -64,36 +61,21 @@ class StudyResult:
         return pd.DataFrame(self.rows)
 
 
-def seed_effects(rows: Sequence[Mapping[str, Any]]) -> dict[int, float]:
-    """Return what each seed adds to the accuracy of a typical plan: the median over plans, 0 on average."""
-    plans: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        plans.setdefault(_identity(row), []).append(row)
-    apart: dict[int, list[float]] = {}
-    for mine in plans.values():
-        middle = float(np.mean([row["accuracy"] for row in mine]))
-        for row in mine:
-            apart.setdefault(int(row["seed"]), []).append(float(row["accuracy"]) - middle)
-    effects = {seed: float(np.median(values)) for seed, values in apart.items()}
-    centre = float(np.mean(list(effects.values())))
-    return {seed: effect - centre for seed, effect in effects.items()}
-
-
 def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("grid", "reference", *DECISIONS))
 
 
-def _summary(rows: Sequence[Mapping[str, Any]], shift: Mapping[int, float], widen: float) -> dict[str, Any]:
+def _summary(rows: Sequence[Mapping[str, Any]], within: Any) -> dict[str, Any]:
+    """Put the runs of one plan into one row; ``within`` (S,) are its accuracies without seed effects."""
     first = rows[0]
     found = {name: first[name] for name in ("grid", "reference", *DECISIONS, "rate", "replay_bytes")}
-    plain = np.array([row["accuracy"] for row in rows], dtype=float)
-    paired = plain - np.array([shift[int(row["seed"])] for row in rows])
-    mean, half = paired_interval(plain.mean() + widen * (paired - paired.mean()))
+    mean, half = paired_interval(within)
     found |= {"seeds": len(rows), "accuracy": mean, "accuracy_half": half}
     for name in ("average_accuracy", "forgetting", "backward_transfer", "cpu_s"):
         found[name] = float(np.mean([row[name] for row in rows]))
-    found["std"] = float(widen * paired.std(ddof=1)) if len(rows) > 1 else float("nan")
-    found["std_over_seeds"] = float(plain.std(ddof=1)) if len(rows) > 1 else float("nan")
+    several, plain = len(rows) > 1, [row["accuracy"] for row in rows]
+    found["std"] = float(np.std(within, ddof=1)) if several else float("nan")
+    found["std_over_seeds"] = float(np.std(plain, ddof=1)) if several else float("nan")
     return found
 
 
@@ -169,10 +151,7 @@ def run_study(
 
 def _row(study: Study, each: GridPlan, record: RunRecord) -> dict[str, Any]:
     plan = each.plan
-    row: dict[str, Any] = {"grid": each.grid, "reference": each.reference, "seed": record.seed}
-    row |= {name: getattr(plan, name) for name in DECISIONS}
-    row["policy"] = UpdatePolicy.parse(plan.policy).name
-    row["rate"] = record.rate
+    row = plan_row(each) | {"seed": record.seed, "rate": record.rate}
     row |= {name: getattr(record, name) for name in MEASURES}
     row["cpu_s"] -= record.pretrain_s
     planned = planned_replay_bytes(study.workload, plan)

@@ -35,7 +35,7 @@ def test_mean_and_covariance_are_those_of_the_formulas(fitted: GaussianProcess) 
     inner = np.linalg.inv(kernel(x) + np.diag(fitted.noise + 1e-6))
     y = (fitted.runs.means - fitted.centre) / fitted.spread
     mean = kernel(z, x) @ inner @ y * fitted.spread + fitted.centre
-    covariance = (kernel(z) - kernel(z, x) @ inner @ kernel(x, z)) * fitted.spread**2
+    covariance = (kernel(z, z) - kernel(z, x) @ inner @ kernel(x, z)) * fitted.spread**2
     assert found.mean == pytest.approx(mean, abs=1e-9)
     assert found.variance == pytest.approx(np.diag(covariance), abs=1e-9)
     for place in range(len(new)):

@@ -10,12 +10,24 @@ from pathlib import Path
 import pytest
 
 from dse.errors import UserError
-from dse.report.files import atomic_folder, atomic_path, require_new_folder, require_writable_file
+from dse.report.files import (
+    atomic_folder,
+    atomic_path,
+    merged_folder,
+    require_new_folder,
+    require_writable_file,
+)
 
 
 def write_half(target: Path) -> None:
     with atomic_folder(target) as partial:
         (partial / "half.txt").write_text("half", encoding="utf-8")
+        raise KeyboardInterrupt
+
+
+def merge_half(target: Path) -> None:
+    with merged_folder(target, last="run.json") as partial:
+        (partial / "run.json").write_text("new", encoding="utf-8")
         raise KeyboardInterrupt
 
 
@@ -92,6 +104,57 @@ def test_a_folder_that_a_killed_run_moved_aside_returns(tmp_path: Path) -> None:
     (aside / "notes.txt").touch()
     write_whole(tmp_path / "run", "front.csv", "new")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["front.csv", "notes.txt", "run"]
+
+
+# --- folders that others write to meanwhile ---
+
+
+def test_a_merged_folder_leaves_what_others_write(tmp_path: Path) -> None:
+    """What is open for appending stays the same file, and gets what is written while the folder is filled."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "front.csv").write_text("old", encoding="utf-8")
+    with (run / "trials.journal").open("a", encoding="utf-8") as journal:
+        journal.write("one\n")
+        with merged_folder(run, last="run.json") as partial:
+            (partial / "figures").mkdir()
+            for name in ("front.csv", "figures/a.png", "run.json"):
+                (partial / name).write_text("new", encoding="utf-8")
+            journal.write("two\n")
+            assert (run / "front.csv").read_text(encoding="utf-8") == "old"
+        journal.write("three\n")
+    assert (run / "trials.journal").read_text(encoding="utf-8") == "one\ntwo\nthree\n"
+    assert all((run / name).read_text(encoding="utf-8") == "new" for name in ("front.csv", "figures/a.png"))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_the_last_file_of_a_merged_folder_marks_it_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[str] = []
+    replace = Path.replace
+
+    def noted(self: Path, target: Path) -> Path:
+        assert not (tmp_path / "run" / "run.json").exists()
+        moved.append(target.name)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", noted)
+    for _ in range(2):
+        with merged_folder(tmp_path / "run", last="run.json") as partial:
+            for name in ("a.csv", "run.json", "z.csv"):
+                (partial / name).touch()
+    assert moved == ["a.csv", "z.csv", "run.json"] * 2
+
+
+def test_a_merged_folder_that_fails_changes_nothing(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text("old", encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        merge_half(run)
+    assert (run / "run.json").read_text(encoding="utf-8") == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_failed_file_leaves_the_older_one(tmp_path: Path) -> None:

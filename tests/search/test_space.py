@@ -14,7 +14,9 @@ from dse.errors import UserError
 from dse.plan.decisions import TrainingPlan, UpdatePolicy
 from dse.search import load_space, method_for
 from dse.search.choices import DECISIONS
+from dse.search.settings import MeasureSettings
 from dse.search.space import Space
+from tests.search.measuring import SPACE as MEASURED
 from tests.search.spaces import TINY, space
 
 WORDS = ("from", "to", "step", "all", "sgd", "auto", "batch", "ratio", "weights", "SRAM", "level_kib", "vega")
@@ -278,6 +280,52 @@ def test_binary_and_huge_files_are_refused(tmp_path: Path) -> None:
         load_space(file)
 
 
+# --- measured accuracy ---
+
+
+def test_measured_accuracy_is_read_with_its_task(tmp_path: Path) -> None:
+    found = Space.from_dict({**MEASURED, "measure": {"runs": 9, "seeds": 2}}, folder=tmp_path)
+    assert found.measure == MeasureSettings(runs=9, seeds=2)
+    assert found.task == {"data": "shapes"}
+    assert found.task_folder == tmp_path
+    assert found.accuracy is not None
+    assert found.accuracy.name == "measured"
+    assert space().measure is None
+    assert Space.from_dict({**MEASURED, "task": {}}).measure is not None
+
+
+def test_the_hash_of_a_measured_space_follows_task_and_runs() -> None:
+    one = Space.from_dict(MEASURED)
+    assert one.content_hash == Space.from_dict({**MEASURED, "search": {"seed": 4}}).content_hash
+    for change in ({"task": {"data": "digits"}}, {"measure": {"runs": 31}}, {"measure": {"seed": 1}}):
+        assert one.content_hash != Space.from_dict({**MEASURED, **change}).content_hash
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"measure": {"runs": 0}}, "measure.runs: 0; an integer from 1 to 100000"),
+        ({"measure": {"seeds": 1.5}}, "measure.seeds: 1.5; an integer from 1 to 100"),
+        ({"measure": {"batch": True}}, "measure.batch: True; an integer from 1 to 1024"),
+        ({"measure": {"proposals": "hypervolum"}}, "did you mean 'hypervolume'"),
+        ({"measure": {"budget": 3}}, "measure.budget: unknown key 'budget'"),
+        ({"measure": 3}, "measure: 3; a table"),
+        ({"task": "shapes"}, "task: 'shapes'; a table"),
+        ({"accuracy": "mesured"}, "did you mean 'measured'"),
+        ({"accuracy": "none", "objectives": ["event_s", "event_j"]}, "measure: a table without its purpose"),
+        ({"objectives": ["event_s", "event_j"]}, "'accuracy' among them"),
+        (
+            {"choices": {"policy": [{"name": "x", "weights": [4]}, {"name": "x", "bias": [4]}]}},
+            "choices.policy: two policies named 'x'; a name for each",
+        ),
+    ],
+)
+def test_mistakes_of_measured_spaces(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Space.from_dict({**MEASURED, **changes})
+    assert said in str(caught.value)
+
+
 def test_an_exact_search_beyond_its_limit_is_refused_and_auto_samples() -> None:
     mine = space(search={"exact_limit": 10})
     assert method_for(mine) == "nsga2"
@@ -314,7 +362,7 @@ TABLES = st.dictionaries(st.sampled_from(DECISIONS), JSON, max_size=4)
         {},
         optional={
             **dict.fromkeys(("name", "networks", "boards", "objectives", "accuracy", "budgets"), JSON),
-            **dict.fromkeys(("duty", "accounting", "search"), JSON),
+            **dict.fromkeys(("duty", "accounting", "search", "task", "measure"), JSON),
             "choices": TABLES | JSON,
         },
     )

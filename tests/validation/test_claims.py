@@ -8,13 +8,23 @@ from typing import Any
 import pytest
 
 from dse.search.reader import Reader
-from dse.validation.claims import FAILS, HOLDS, OPEN, Claim, decide, paired_interval, read_claims
+from dse.validation.claims import (
+    FAILS,
+    HOLDS,
+    OPEN,
+    Claim,
+    decide,
+    matching,
+    paired_interval,
+    read_claims,
+    require_plans,
+)
 
 
 def rows(better: list[float], worse: list[float]) -> list[dict[str, Any]]:
     sides = (("a", better), ("b", worse))
     return [
-        {"head": head, "seed": seed, "accuracy": value / 100}
+        {"head": head, "reference": "", "seed": seed, "accuracy": value / 100}
         for head, values in sides
         for seed, value in enumerate(values)
     ]
@@ -81,3 +91,33 @@ def test_mistakes_in_claims_are_all_reported() -> None:
     )
     keys = [problem.key for problem in reader.problems]
     assert keys == ["claims[0]", "claims[1].bettr", "claims[1]", "claims[2].by"]
+
+
+PLANS = [
+    {"head": "sgd", "cut": cut, "n_replays": n, "reference": reference}
+    for cut in (5, 8)
+    for n in (100, 500)
+    for reference in ("", "naive")
+]
+
+
+def test_a_side_means_plans_unless_it_names_a_reference() -> None:
+    assert [PLANS[place]["reference"] for place in matching({"cut": 5}, PLANS)] == ["", ""]
+    assert len(matching({"cut": 5, "reference": "naive"}, PLANS)) == 2
+
+
+@pytest.mark.parametrize(
+    ("side", "text"),
+    [
+        ({"cutt": 5}, "did you mean 'cut'"),
+        ({"cut": 99, "n_replays": 100}, "conditions that some plan"),
+        ({"cut": "5", "n_replays": 100}, "conditions that some plan"),
+        ({"cut": 5}, "2 different plans; say which n_replays"),
+    ],
+)
+def test_a_side_that_speaks_of_no_plan_or_of_several_is_refused(side: dict[str, Any], text: str) -> None:
+    reader = Reader("study.toml")
+    good = {"cut": 8, "n_replays": [100, 500]}
+    require_plans(reader, [Claim("", "", good, side)], PLANS)
+    assert [problem.key.split(".")[0] for problem in reader.problems] == ["claims[0]"]
+    assert text in str(reader.problems[0])

@@ -48,17 +48,35 @@ def test_what_a_seed_does_to_all_plans_is_no_paired_noise() -> None:
 
 
 def test_seed_effects_are_the_median_deviation() -> None:
-    plans, seeds = np.array([[0.5], [0.6], [0.7], [0.8]]), np.array([[-0.2, 0.1, 0.1]])
-    flat = without_seed_effects(plans + seeds)
-    np.testing.assert_allclose(flat, np.broadcast_to(plans, (4, 3)), atol=1e-12)
-    odd = plans + seeds
-    odd[3] += np.array([0.3, -0.3, 0.0])
-    np.testing.assert_allclose(without_seed_effects(odd)[:3], np.broadcast_to(plans[:3], (3, 3)), atol=1e-12)
-    np.testing.assert_allclose(without_seed_effects(odd).mean(axis=1), odd.mean(axis=1))
-    few = odd[:2]
+    plans = np.array([[0.5], [0.55], [0.6], [0.7], [0.75], [0.8], [0.85]])
+    seeds = np.array([[-0.2, 0.1, 0.1]])
+    level = np.broadcast_to(plans, (7, 3))
+    np.testing.assert_allclose(without_seed_effects(plans + seeds), level, atol=1e-12)
+    odd, swing = plans + seeds, np.array([0.3, -0.3, 0.0])
+    odd[6] += swing
+    flat = without_seed_effects(odd)
+    np.testing.assert_allclose(flat[:6], level[:6], atol=1e-12)  # one plan's swing leaves the others alone
+    np.testing.assert_allclose(flat[6], plans[6] + np.sqrt(7 / 6) * swing, atol=1e-12)  # and is stretched
+    np.testing.assert_allclose(flat.mean(axis=1), odd.mean(axis=1))
+    few = odd[:5]
     assert without_seed_effects(few) is few
-    chosen = np.array([True, True, True, False])
-    np.testing.assert_allclose(without_seed_effects(odd, chosen)[3], odd[3] - seeds[0], atol=1e-12)
+    chosen = np.arange(7) < 6
+    np.testing.assert_allclose(
+        without_seed_effects(odd, chosen)[6], plans[6] + np.sqrt(6 / 5) * swing, atol=1e-12
+    )
+
+
+def test_intervals_within_seeds_cover_what_they_say() -> None:
+    draw = np.random.default_rng(3)
+    t, hits = 2.919986, []  # quantile of the t distribution, 0.95, two degrees of freedom
+    for _ in range(400):
+        table = draw.normal(0, 0.03, (1, 3)) + draw.normal(0, 0.01, (6, 3))
+        flat = without_seed_effects(table)
+        # The truth for differences between plans: their means less what the seeds did to all of them.
+        centred = flat - (table.mean() - 0.0)
+        half = t * flat.std(axis=1, ddof=1) / np.sqrt(3)
+        hits.append(np.abs(centred.mean(axis=1)) <= half)
+    assert 0.84 <= np.mean(hits) <= 0.97
 
 
 def test_pairs_are_told_apart_by_their_paired_differences() -> None:

@@ -16,7 +16,7 @@ from dse.validation.claims import decide
 from dse.validation.planned import planned_replay_bytes
 from dse.validation.store import RunStore
 from dse.validation.study import Study, list_studies, load_study
-from dse.validation.study_run import StudyResult, read_runs, run_study, seed_effects
+from dse.validation.study_run import StudyResult, read_runs, run_study
 
 STUDY = """
 name = "small"
@@ -49,8 +49,8 @@ references = ["naive", "joint"]
 [[claims]]
 text = "more replays are better"
 source = "hand"
-better = {{ n_replays = 40, reference = "" }}
-worse = {{ n_replays = 16 }}
+better = {{ n_replays = 40, cut = [2, 4] }}
+worse = {{ n_replays = 16, cut = [2, 4] }}
 [figure]
 x = "n_replays"
 series = "cut"
@@ -140,7 +140,6 @@ def test_what_a_seed_adds_to_all_plans_leaves_the_interval(
 ) -> None:
     fake_runs(monkeypatch, lambda job: 0.5 + 0.1 * job.seed + 0.001 * job.plan.n_replays)
     found = result(written, tmp_path)
-    assert seed_effects(found.rows) == pytest.approx({0: -0.1, 1: 0.0, 2: 0.1})
     for row in found.summary():
         assert row["accuracy_half"] == pytest.approx(0, abs=1e-12)
         assert row["std_over_seeds"] == pytest.approx(0.1)
@@ -218,3 +217,20 @@ def test_what_is_no_table_of_runs_is_refused(written: Callable[..., Path], tmp_p
     for name in ("runs.csv", "absent.csv"):
         with pytest.raises(UserError, match=r"runs\.csv of a study"):
             read_runs(load_study(written()), tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ('x = "n_replays"', 'x = "replays"', "figure.x"),
+        ('series = "cut"', 'series = "cuts"', "figure.series"),
+        ('series = "cut"', 'series = "cut"\ngrids = ["reply"]', "figure.grids[0]"),
+        ("worse = {{ n_replays = 16", "worse = {{ n_replays = 17", "claims[0].worse"),
+    ],
+)
+def test_what_no_plan_has_is_refused_before_anything_runs(
+    written: Callable[..., Path], old: str, new: str, key: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        load_study(written(STUDY.replace(old, new)))
+    assert [problem.key for problem in caught.value.problems] == [key]
