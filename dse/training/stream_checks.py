@@ -80,6 +80,28 @@ def part_problems(dataset: Dataset, task: Task, used: IntArray, chosen: Sequence
     return _few(problems)
 
 
+def group_problems(dataset: Dataset, task: Task, part: IntArray, kept_out: IntArray) -> list[Problem]:
+    """Return the classes of each part (n,) that whole groups leave out of training or of validation."""
+    group = dataset.train.group
+    if group is None or not task.validation_share:
+        return []
+    out = np.zeros(len(part), dtype=bool)
+    out[kept_out] = True
+    problems = []
+    for number in range(int(part.max()) + 1):
+        for label in np.unique(dataset.train.y[part == number]):
+            here = (part == number) & (dataset.train.y == label)
+            if out[here].any() and not out[here].all():
+                continue
+            what = f"experience {number}" if number else "pretraining"
+            lacking = "learn from" if out[here].any() else "choose by"
+            found = f"class {label} ({dataset.class_names[label]}) of {what} has nothing left to {lacking}: "
+            found += f"its {int(here.sum())} samples are of {len(np.unique(group[here]))} groups"
+            fix = "more groups (windows: executions) of it, other parts, or 0 for no validation samples"
+            problems.append(Problem("task", "task.validation_share", found, fix))
+    return _few(problems)
+
+
 def _sample_problems(dataset: Dataset, used: IntArray) -> list[Problem]:
     counts = np.bincount(dataset.train.y, minlength=dataset.classes)
     fix = "2 or more: one to learn from, one to choose by; or leave it out of task.order"

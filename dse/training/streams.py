@@ -10,7 +10,8 @@
                    (``Dataset.batches``), these are followed, and ``first`` and ``order`` mean nothing.
 
 Evaluation samples are the same for every seed, so that runs can be compared pair by pair; which of the other
-samples are learned from, and in which order they arrive, is drawn by the seed.
+samples are learned from, and in which order they arrive, is drawn by the seed. No samples of one
+``Split.group`` are both in the validation samples and in what is learned.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from numpy.typing import NDArray
 
 from dse.errors import Problem, UnknownName, UserError
 from dse.training.data.base import Dataset
-from dse.training.stream_checks import order_problems, part_problems
+from dse.training.data.groups import whole_groups
+from dse.training.stream_checks import group_problems, order_problems, part_problems
 from dse.training.task import SPLITS, Task
 
 IntArray = NDArray[np.int64]
@@ -47,8 +49,9 @@ class Stream:
     """Pretraining, experiences in order, and evaluation samples.
 
     ``pretrain``, ``validation`` and ``Experience.train`` are disjoint sets of indices into the training
-    samples, ``test`` are indices into the test samples. ``validation_part`` and ``test_part`` say to which
-    part each of them belongs: see ``evaluation``. ``Task.test_per_class`` limits both evaluation splits.
+    samples, and no group has samples both in ``validation`` and in the others; ``test`` are indices into the
+    test samples. ``validation_part`` and ``test_part`` say to which part each of them belongs: see
+    ``evaluation``. ``Task.test_per_class`` limits both evaluation splits.
     """
 
     pretrain: IntArray
@@ -79,7 +82,7 @@ def make_stream(dataset: Dataset, task: Task, seed: int) -> Stream:
 
     Raises UserError, with every problem and its fix, where the data do not give what the task asks for: one
     class or one domain only, nothing left to learn after pretraining, classes without samples, classes of
-    very unequal size.
+    very unequal size, classes whose groups cannot be divided between learning and validation.
     """
     labels, domains = dataset.train.y, dataset.train.domain
     problems = order_problems(dataset, task)
@@ -87,16 +90,16 @@ def make_stream(dataset: Dataset, task: Task, seed: int) -> Stream:
         raise UserError(problems)
     part = _PROTOCOLS[task.stream](dataset, task, seed)
     used = np.unique(labels[part != NO_PART])
-    validation = _validation(dataset, task, part)
+    validation, kept_out = _validation(dataset, task, part)
     left = part.copy()
-    left[validation] = NO_PART
+    left[kept_out] = NO_PART
     test = _evaluated(dataset.test.y, dataset.test.domain, used, task.test_per_class, f"{dataset.name} test")
     count = int(part.max()) + 1
     chosen = [
         _arrivals(labels, np.flatnonzero(left == number), _limit(task, number), [seed, 53, number])
         for number in range(count)
     ]
-    problems = part_problems(dataset, task, used, chosen)
+    problems = part_problems(dataset, task, used, chosen) + group_problems(dataset, task, part, kept_out)
     if problems:
         raise UserError(problems)
     return Stream(
@@ -179,8 +182,14 @@ def _fixed(name: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
 
 
-def _validation(dataset: Dataset, task: Task, part: IntArray) -> IntArray:
-    """Return the samples kept out for choosing: the share of each class, spread over its domains."""
+def _validation(dataset: Dataset, task: Task, part: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the samples to choose by, and all samples that are kept out of training for them.
+
+    They are the share of each class, spread over its domains, or whole groups that come near it. Groups may
+    hold more than ``test_per_class``; what is too much is neither learned nor evaluated.
+    """
+    if dataset.train.group is not None:
+        return _validation_groups(dataset, task, part, dataset.train.group)
     chosen = [np.zeros(0, dtype=np.int64)]
     draw = _fixed(f"{dataset.name} validation")
     for label in range(dataset.classes):
@@ -190,7 +199,26 @@ def _validation(dataset: Dataset, task: Task, part: IntArray) -> IntArray:
         if len(order) > 1 and task.validation_share:
             count = max(1, round(task.validation_share * len(order)))
             chosen.append(_spread(order, min(count, task.test_per_class or count)))
-    return np.sort(np.concatenate(chosen))
+    validation = np.sort(np.concatenate(chosen))
+    return validation, validation
+
+
+def _validation_groups(
+    dataset: Dataset, task: Task, part: IntArray, group: IntArray
+) -> tuple[IntArray, IntArray]:
+    learned = np.flatnonzero(part != NO_PART)
+    if not task.validation_share:
+        return learned[:0], learned[:0]
+    labels, domains = dataset.train.y[learned], dataset.train.domain[learned]
+    sizes = np.maximum(1, np.bincount(labels, minlength=dataset.classes))
+    wanted = task.validation_share * sizes
+    wanted = np.minimum(wanted, task.test_per_class) if task.test_per_class else wanted
+    # Where domains decide what is learned when, each has to be represented.
+    stratum = labels if task.stream == "new_classes" else _groups(labels, domains)
+    name = f"{dataset.name} validation"
+    kept_out = learned[whole_groups(group[learned], stratum, (wanted / sizes)[labels], _fixed(name))]
+    labels, domains = dataset.train.y[kept_out], dataset.train.domain[kept_out]
+    return kept_out[_evaluated(labels, domains, np.unique(labels), task.test_per_class, name)], kept_out
 
 
 def _evaluated(labels: IntArray, domains: IntArray, used: IntArray, limit: int, name: str) -> IntArray:

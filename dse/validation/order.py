@@ -27,12 +27,12 @@ class _Waiting:
 
 
 class JobQueue:
-    """Jobs that wait, in their order."""
+    """Jobs that wait, in their order; ``ready`` names pretrained networks that are there, and is kept up."""
 
-    def __init__(self, jobs: Iterable[Job]) -> None:
+    def __init__(self, jobs: Iterable[Job], ready: set[str] | None = None) -> None:
         self._waiting = [_entry(job) for job in jobs]
         self._starting: dict[str, str] = {}  # pretraining -> key of the job that makes it
-        self._ready: set[str] = set()
+        self._ready: set[str] = set() if ready is None else ready
         self._held: dict[str, tuple[str, int, int]] = {}  # key of a running job -> its features
 
     def __len__(self) -> int:

@@ -92,7 +92,7 @@ def run_jobs(
         return
     failures: list[Failure] = []
     with nullcontext(pool) if pool is not None else Pool(workers, run=run) as active:
-        queue = JobQueue(todo.values())
+        queue = JobQueue(todo.values(), active.ready)
         for done, (job, answer) in enumerate(active.answers(queue, deadline), start=1):
             if isinstance(answer, Failure):
                 (failed or failures.append)(answer)
@@ -136,6 +136,7 @@ class Pool:
 
     def __init__(self, workers: int = 0, *, run: Run = execute) -> None:
         self.size = workers or cores()
+        self.ready: set[str] = set()  # networks that were pretrained since the pool began
         self._run = run
         self._workers: list[_Worker] = []
         self._durations: list[float] = []

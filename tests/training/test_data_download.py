@@ -6,6 +6,7 @@ import functools
 import gzip
 import hashlib
 import http.server
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -109,6 +110,22 @@ def test_a_file_is_fetched_once_and_kept_uncompressed(server: Server, tmp_path: 
     assert get(server) == path
     assert server.asked == [("/file.gz", "")]
     assert sorted(one.name for one in path.parent.iterdir()) == [".lock", "file"]
+
+
+def test_nothing_is_written_to_the_terminal(server: Server) -> None:
+    logger = pytest.importorskip("pooch").get_logger()
+    written: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: written.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    try:
+        get(server).write_bytes(b"damaged")
+        get(server)
+        assert written == []
+        logger.info("heard")
+        assert written == ["heard"], "as it was before"
+    finally:
+        logger.removeHandler(handler)
 
 
 def test_a_kept_file_that_was_damaged_is_fetched_again(server: Server) -> None:

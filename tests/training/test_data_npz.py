@@ -135,6 +135,23 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "too few labels": (
         {"x": IMAGES, "y": Y[:-1]}, {}, r"task.data.y: shape (19,); one entry for each of the 20"
     ),
+    "labels beyond 64 bits": (
+        {"x": IMAGES, "y": Y.astype(np.uint64) + np.uint64(2**63)}, {}, f"labels up to {2**63 + 3}; 0, 1, 2"
+    ),
+    "names given twice": ({"x": IMAGES, "y": Y}, {"class_names": list("abca")}, "'a' more than once"),
+    "a domain that is no number": (
+        {"x": IMAGES, "y": Y, "d": np.where(Y, 1.0, np.nan)}, {"domain": "d", "test": {"share": 0.5}},
+        "train.domain: 3 NaN and 0 infinite values",
+    ),
+    "a channel that overflows": (
+        {"x": np.stack([Y, Y * 1e200], axis=1), "y": Y}, {}, "train.x: 1 channels without a usable scale"
+    ),
+    "values beyond float32": (
+        {"x": np.stack([Y, Y * 1e200], axis=1), "y": Y}, {"standardise": False}, "infinite values"
+    ),
+    "tested on what is trained on": (
+        {"x": IMAGES, "y": Y}, {"x_test": "x", "y_test": "y"}, "task.data.x_test: 'x', as x; another array"
+    ),
     "one-hot labels": ({"x": IMAGES, "y": np.eye(4)[Y]}, {}, "argmax"),
     "float labels": ({"x": IMAGES, "y": Y / 2}, {}, "labels of type float64"),
     "labels with gaps": ({"x": IMAGES, "y": Y * 2}, {}, "labels 0, 2, 4, 6; 0 to 3 without gaps"),

@@ -61,6 +61,9 @@ def test_the_hash_follows_every_part_of_the_content() -> None:
         dataset(scale=2.0),
         dataset(offset=1.0),
         dataset(batches=np.array([0, 0, 0, 1, 1, 1])),
+        dataset(train=split(group=np.array([0, 0, 0, 1, 1, 1]))),
+        dataset(train=split(group=np.array([0, 0, 0, 1, 1, 2]))),
+        dataset(test=split(4, group=np.array([0, 0, 0, 1]))),
     ]
     hashes = {one.content_hash for one in [base, *others]}
     assert len(hashes) == len(others) + 1
@@ -87,6 +90,13 @@ BAD = {
     "too few labels": ({"train": split(y=np.zeros(5, dtype=np.int64))}, "train.y"),
     "too few domains": ({"train": split(domain=np.zeros(5, dtype=np.int64))}, "train.domain"),
     "negative domain": ({"test": split(4, domain=np.full(4, -1))}, "test.domain"),
+    "groups of another type": ({"train": split(group=np.zeros(6, dtype=np.int32))}, "train.group"),
+    "too few groups": ({"train": split(group=np.zeros(5, dtype=np.int64))}, "train.group"),
+    "negative group": ({"test": split(4, group=np.full(4, -1))}, "test.group"),
+    "a group in both parts": (
+        {"train": split(group=np.arange(6)), "test": split(4, group=np.arange(5, 9))}, "test.group"
+    ),
+    "one name for two classes": ({"class_names": ("a", "a")}, "class_names"),
     "another shape in the test": ({"test": split(x=np.zeros((6, 1, 3, 2), dtype=np.uint8))}, "test.x"),
     "another type in the test": ({"test": split(4, dtype=np.float32)}, "test.x"),
     "a negative label": ({"train": split(y=np.array([-1, 0, 1, 0, 1, 0]))}, "train.y"),
@@ -97,7 +107,7 @@ BAD = {
     "scale that is no number": ({"offset": float("nan")}, "scale"),
     "learning events with a gap": ({"batches": np.array([0, 0, 0, 2, 2, 2])}, "batches"),
     "learning events of the wrong length": ({"batches": np.array([0, 1])}, "batches"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("changes", "key"), BAD.values(), ids=BAD)
@@ -156,6 +166,18 @@ def test_standardised_works_per_channel_and_on_training_samples_alone() -> None:
     assert a.std(axis=(0, 2)) == pytest.approx([1, 1, 0], abs=1e-6)
     assert b[0, :2, 0] == pytest.approx((1 - train[:, :2].mean(axis=(0, 2))) / train[:, :2].std(axis=(0, 2)))
     assert b[0, 2, 0] == 1 - constant
+
+
+@pytest.mark.parametrize("values", [[1e200, -1e200], [1.7e308, 1.7e308, 1.6e308], [1e-200, 3e-200]])
+def test_channels_whose_scale_leaves_float64_are_refused(values: list[float]) -> None:
+    train = np.stack([np.arange(len(values)), values], axis=1)
+    with pytest.raises(UserError, match=r"made: train.x: 1 channels .* the first 1: mean .*; values whose"):
+        standardised(train, train, name="made")
+
+
+def test_a_channel_that_never_changes_is_centred_whatever_its_mean_rounds_to() -> None:
+    train = np.full((1000, 1), 0.1)
+    assert standardised(train, train + 1)[1] == pytest.approx(1.0)
 
 
 # --- by name or table ---

@@ -12,6 +12,8 @@ import pytest
 from dse.errors import UserError
 from dse.training.data import Dataset, load_data
 from dse.training.data.windows import window_labels, window_starts
+from dse.training.streams import make_stream
+from dse.training.task import Task
 
 FILES = ["s01_01_sp.csv", "s01_01_sw.csv", "s02_01_sp.csv", "s03_07_sw.csv", "s10_01_sp.csv", "s10_02_sw.csv"]
 LENGTHS = [90, 75, 130, 64, 100, 120]
@@ -81,6 +83,45 @@ def test_subjects_are_domains_and_lie_in_one_part(tmp_path: Path) -> None:
     assert (len(both.train), len(both.test)) == (len(slow({10})), len(slow({1})))
     rest = load(tmp_path, train_subjects=[2])
     assert (len(rest.train), len(rest.test)) == (len(slow({2})), len(slow({1, 3, 10})))
+
+
+def test_an_execution_of_a_subject_is_a_group(tmp_path: Path) -> None:
+    names = [
+        "s01_01_sp.csv",
+        "s01_01_sw.csv",
+        "s01_02_sp.csv",
+        "s02_01_sw.csv",
+        "s10_01_sp.csv",
+        "s10_02_sw.csv",
+    ]
+    data = load(tmp_path, {"files": np.array(names)}, label_share=0.0)
+    counts = [len(window_starts(0, rows, 20, 7)) for rows in LENGTHS]
+    assert data.train.group is not None
+    assert data.train.group.tolist() == np.repeat([0, 0, 1, 2], counts[:4]).tolist()
+    assert data.test.group is not None
+    assert data.test.group.tolist() == np.repeat([3, 4], counts[4:]).tolist()
+
+
+@pytest.mark.parametrize("stream", ["new_classes", "new_instances", "both"])
+def test_no_validation_window_shares_a_moment_with_a_learned_one(stream: str, tmp_path: Path) -> None:
+    keys = [(subject, execution) for subject in range(1, 5) for execution in range(8)]
+    files = np.array([f"s{s:02}_{e:02}_{device}.csv" for s, e in keys for device in ("sp", "sw")])
+    rows = 120 * len(files)
+    # The one channel is the moment: phone and watch of an execution count the same 120 rows.
+    moment = 1000 * np.repeat(np.arange(len(files)) // 2, 120) + np.tile(np.arange(120), len(files))
+    changes = {
+        "x": moment[:, None].astype(np.float64), "y": (np.arange(rows) // 40 % 3).astype(np.uint8),
+        "offsets": np.arange(len(files) + 1) * 120, "files": files,
+    }  # fmt: skip
+    data = load(tmp_path, changes)
+    train = moment[moment < 1000 * 8 * 3]  # the fourth subject is tested on
+    seen = np.rint(data.train.x[:, 0] * train.std() + train.mean())
+    stream_of = make_stream(data, Task(stream=stream, first=2, step=1, per_class=0, validation_share=0.2), 0)
+    learned = np.concatenate([stream_of.pretrain, *(one.train for one in stream_of.experiences)])
+    moments = [{int(one) // 7 for one in seen[part].ravel()} for part in (stream_of.validation, learned)]
+    assert not moments[0] & moments[1]
+    assert len(stream_of.validation) + len(learned) == len(data.train)
+    assert 0.1 < len(stream_of.validation) / len(data.train) < 0.3
 
 
 def test_names_are_numbers_where_the_file_has_none(tmp_path: Path) -> None:

@@ -48,3 +48,15 @@ def test_a_failed_first_job_does_not_block_its_seed() -> None:
     assert queue.take(None) is None
     queue.finished(first)
     assert queue.take(None) == jobs[1]
+
+
+def test_what_an_earlier_round_pretrained_holds_nobody_up() -> None:
+    ready: set[str] = set()
+    first = JobQueue([job(FIRST, 0)], ready)
+    started = first.take(None)
+    assert started is not None
+    first.finished(started)
+    second = JobQueue([job(FIRST, 0, n_replays=9), job(SECOND, 0), job(FIRST, 1), job(SECOND, 1)], ready)
+    taken = [second.take(None) for _ in range(4)]
+    assert taken[:3] == [job(FIRST, 0, n_replays=9), job(SECOND, 0), job(FIRST, 1)]
+    assert taken[3] is None, "the network of seed 1 is still being made"

@@ -29,6 +29,7 @@ def assemble(
     limits: tuple[float, float] | None = None,
     standardise: bool = True,
     batches: NDArray[np.int64] | None = None,
+    group: Pair | None = None,
 ) -> Dataset:
     """Return the data set of [train, test] samples.
 
@@ -40,20 +41,24 @@ def assemble(
     limits: (low, high), the values of 0 and 255; None: mean 0, standard deviation 1 over training samples.
     standardise: whether float samples become mean 0, standard deviation 1, per channel.
     batches: (n of train,) learning event of each training sample, or None.
+    group: numbers or words (n,) of samples that belong together, or None.
 
     Raises UserError with every problem of the arrays.
 
     """
     _require_numbers(name, x)
+    _require_finite(name, domain)
     scale, offset = 1.0, 0.0
     if all(part.dtype == np.uint8 for part in x):
         scale, offset = _byte_scale(x[0], limits, standardise)
         samples = [np.ascontiguousarray(part) for part in x]
     else:
-        floats = standardised(x[0], x[1]) if standardise else x
-        samples = [np.ascontiguousarray(part, dtype=np.float32) for part in floats]
+        floats = standardised(x[0], x[1], name=name) if standardise else x
+        with np.errstate(over="ignore"):  # the infinite value that it becomes is refused with the data set
+            samples = [np.ascontiguousarray(part, dtype=np.float32) for part in floats]
     domains = [np.zeros(len(part), np.int64) for part in y] if domain is None else domain_numbers(domain)
-    parts = [Split(*arrays) for arrays in zip(samples, y, domains, strict=True)]
+    groups = [None] * len(y) if group is None else domain_numbers(group)
+    parts = [Split(*arrays) for arrays in zip(samples, y, domains, groups, strict=True)]
     return Dataset(name, parts[0], parts[1], tuple(class_names), source, scale, offset, batches)
 
 
@@ -80,5 +85,16 @@ def _require_numbers(name: str, x: Pair) -> None:
     if not problems and x[0].shape[1:] != x[1].shape[1:]:
         found = f"samples of shape {x[1].shape[1:]}"
         problems.append(Problem(name, "test.x", found, f"{x[0].shape[1:]} as in training"))
+    if problems:
+        raise UserError(problems)
+
+
+def _require_finite(name: str, domain: Pair | None) -> None:
+    """Raise UserError for domains that are no numbers: all NaN would become one domain."""
+    problems = [
+        Problem(name, f"{part}.domain", found, "a number or a text for each sample")
+        for part, array in zip(("train", "test"), domain or (), strict=False)
+        if (found := not_finite(array))
+    ]
     if problems:
         raise UserError(problems)

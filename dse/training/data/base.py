@@ -24,16 +24,20 @@ class Split:
     """Samples of one part of a data set.
 
     ``x`` (n, ...) uint8 or float32, ``y`` int64 (n,) the class from 0, ``domain`` int64 (n,) the session,
-    subject or background that a sample comes from (all 0 where there are none).
+    subject or background that a sample comes from (all 0 where there are none). ``group`` int64 (n,):
+    samples with the same number show the same moments (overlapping windows, sensors that record at once),
+    hence are never on both sides of a split; None: every sample stands for itself.
     """
 
     x: Samples
     y: IntArray
     domain: IntArray
+    group: IntArray | None = None
 
     def __post_init__(self) -> None:
-        for array in (self.x, self.y, self.domain):
-            array.setflags(write=False)
+        for array in (self.x, self.y, self.domain, self.group):
+            if array is not None:
+                array.setflags(write=False)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -44,8 +48,8 @@ class Dataset:
     """A training and a test part, the names of the classes, and how stored numbers become network inputs.
 
     A network sees ``offset + scale * x``: uint8 samples stay 8 bits wide wherever they are held, float
-    samples are stored as the network sees them (scale 1, offset 0). Domains are numbered alike in both
-    parts; a split by subject has test domains that no training sample has. ``batches`` int64 (n,) is the
+    samples are stored as the network sees them (scale 1, offset 0). Domains and groups are numbered alike in
+    both parts; a split by subject has test domains that no training sample has. ``batches`` int64 (n,) is the
     position of each training sample in an order of learning events that the data set itself prescribes
     (0: pretraining), or None.
 
@@ -82,8 +86,11 @@ class Dataset:
         digest = hashlib.sha256(f"{self.scale!r} {self.offset!r} {self.classes}".encode())
         arrays = [getattr(part, name) for part in (self.train, self.test) for name in ("x", "y", "domain")]
         for array in [*arrays, *([] if self.batches is None else [self.batches])]:
-            digest.update(f"{array.dtype.newbyteorder('<').str} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).data)
+            _digest(digest, array)
+        for name, part in (("train", self.train), ("test", self.test)):
+            if part.group is not None:
+                digest.update(f"{name}.group".encode())
+                _digest(digest, part.group)
         return digest.hexdigest()
 
     def values(self, x: Samples) -> FloatArray:
@@ -94,3 +101,9 @@ class Dataset:
         if self.offset != 0.0:
             values += np.float32(self.offset)
         return values
+
+
+def _digest(digest: hashlib._Hash, array: NDArray[Any]) -> None:
+    """Add an array to ``digest``: its type, its shape, and its bytes, lowest first on every machine."""
+    digest.update(f"{array.dtype.newbyteorder('<').str} {array.shape}".encode())
+    digest.update(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).data)

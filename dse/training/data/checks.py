@@ -38,9 +38,7 @@ def dataset_problems(data: Dataset) -> list[Problem]:
     if problems:
         return problems  # what follows reads the arrays
     return [
-        Problem(data.name, key, found, allowed)
-        for check in (_shape_problems, _label_problems, _scale_problems, _batch_problems)
-        for key, found, allowed in check(data)
+        Problem(data.name, key, found, allowed) for check in _CHECKS for key, found, allowed in check(data)
     ]
 
 
@@ -53,14 +51,16 @@ def _split_problems(name: str, part: str, split: Split) -> Iterator[Problem]:
         yield Problem(name, f"{part}.x", f"{x.ndim} axes {x.shape}", allowed)
     if x.size == 0:
         yield Problem(name, f"{part}.x", f"no samples (shape {x.shape})", "at least one sample per class")
-    for key, values in (("y", split.y), ("domain", split.domain)):
+    for key, values in (("y", split.y), ("domain", split.domain), ("group", split.group)):
+        if values is None:
+            continue
         if values.dtype != np.int64 or values.ndim != 1:
             found = f"{values.ndim} axes of type {values.dtype}"
             yield Problem(name, f"{part}.{key}", found, "one whole number (int64) per sample")
         elif len(values) != len(x):
             yield Problem(name, f"{part}.{key}", f"{len(values)} for {len(x)} samples", "one per sample")
-        elif key == "domain" and values.size and values.min() < 0:
-            yield Problem(name, f"{part}.{key}", f"{values.min()}", "domains are numbered from 0")
+        elif key != "y" and values.size and values.min() < 0:
+            yield Problem(name, f"{part}.{key}", f"{values.min()}", f"{key}s are numbered from 0")
     found = not_finite(x)
     if found:
         yield Problem(name, f"{part}.x", found, "finite numbers: drop those samples or fill the gaps")
@@ -96,6 +96,10 @@ def _label_problems(data: Dataset) -> _Found:
             f"2 to {MOST_CLASSES}: one class has nothing to tell apart",
         )
         return
+    twice = sorted({name for name in data.class_names if data.class_names.count(name) > 1})
+    if twice:
+        found = f"{', '.join(map(repr, twice[:5]))} more than once"
+        yield "class_names", found, "a name of its own for each class"
     for part in _PARTS:
         y = getattr(data, part).y
         if y.min() < 0 or y.max() >= data.classes:
@@ -128,3 +132,15 @@ def _batch_problems(data: Dataset) -> _Found:
         yield "batches", f"{batches.dtype} {batches.shape}", "one whole number (int64) per training sample"
     elif not np.array_equal(np.unique(batches), np.arange(batches.max() + 1)):
         yield "batches", "a learning event without samples", "0, 1, 2 ... without gaps"
+
+
+def _group_problems(data: Dataset) -> _Found:
+    if data.train.group is None or data.test.group is None:
+        return
+    shared = np.intersect1d(data.train.group, data.test.group)
+    if shared.size:
+        found = f"{shared.size} groups that are in training too (the first: {shared[0]})"
+        yield "test.group", found, "each group in one part: what belongs together is not split"
+
+
+_CHECKS: Final = (_shape_problems, _label_problems, _scale_problems, _batch_problems, _group_problems)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import http.client
+import logging
 import re
 import time
 import urllib.error
@@ -85,11 +86,27 @@ class _Stale(Exception):
 
 def _retrieve(pooch: Any, remote: Remote, folder: Path, downloader: Resuming) -> Path:
     try:
-        return Path(pooch.retrieve(remote.url, remote.checksum, remote.name, folder, downloader=downloader))
+        with _quiet(pooch.get_logger()):
+            path = pooch.retrieve(remote.url, remote.checksum, remote.name, folder, downloader=downloader)
+        return Path(path)
     except _BROKEN:
         if downloader.resumed and downloader.whole:
             raise _Stale from None
         raise
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Keep ``logger`` from writing news to the terminal: that is up to the program that calls."""
+    logger.addFilter(_is_warning)  # not the level: pooch's logger stands alone and would remember the answer
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_warning)
+
+
+def _is_warning(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING
 
 
 def _reason(error: BaseException) -> str:

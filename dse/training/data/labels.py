@@ -27,12 +27,12 @@ def class_numbers(
     problem = _shape_problem(parts) or _kind_problem(parts)
     if problem:
         raise UserError(Problem(file, key, *problem))
-    together = np.concatenate([part.astype(str) if part.dtype.kind in "US" else part for part in parts])
+    together = np.concatenate([part.astype(str if part.dtype.kind in "US" else np.int64) for part in parts])
     if together.dtype.kind == "U":
         words, numbers = np.unique(together, return_inverse=True)
         found = tuple(str(word) for word in words)
     else:
-        numbers = together.astype(np.int64)
+        numbers = together
         found = _numbered(numbers, names, file, key)
     if len(found) > MOST_CLASSES:
         raise UserError(
@@ -54,6 +54,9 @@ def _kind_problem(parts: Sequence[NDArray[Any]]) -> tuple[str, str] | None:
     kinds = {part.dtype.kind for part in parts}
     if not (kinds <= set("iu") or kinds <= set("US")):
         return f"labels of type {', '.join(str(part.dtype) for part in parts)}", "whole numbers, or texts"
+    largest = max(int(part.max()) for part in parts if part.size) if kinds <= set("iu") else 0
+    if largest > np.iinfo(np.int64).max:
+        return f"labels up to {largest}", "0, 1, 2 ... without gaps: renumber them"
     return None
 
 

@@ -111,6 +111,8 @@ def _read_options(options: Options) -> _Content:
     rule = read_rule(options)
     if bool(names["x_test"]) != bool(names["y_test"]):
         options.wrong("x_test", "x_test and y_test go together", "name both arrays, or neither")
+    if names["x_test"] and names["x_test"] == names["x"]:
+        options.wrong("x_test", f"{names['x']!r}, as x", "another array: what is tested on is not trained on")
     if names["x_test"] and options.has("test"):
         options.wrong("test", "both a rule and arrays for testing", "one of the two")
     if bool(names["domain_test"]) != bool(names["x_test"] and names["domain"]):

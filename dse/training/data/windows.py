@@ -29,24 +29,34 @@ DEVICES: Final = ("both", "sp", "sw")
 TEST_SUBJECTS: Final = 0.25
 """Share of the subjects (those with the highest numbers) that is tested on where none are named."""
 
+MOST_EXECUTIONS: Final = 10**6
+"""Executions of one subject: six digits in the name of a recording."""
+
 _ARRAYS: Final = ("x", "y", "offsets", "files")
 _RECORDING: Final = re.compile(r"s(\d{1,6})_(\d{1,6})_(\w{1,16})\.csv")
 
 
 @dataclass(frozen=True)
 class Recordings:
-    """Rows of all recordings: ``x`` (rows, C) float, ``y`` (rows,) classes, and where each recording lies."""
+    """Rows of all recordings: ``x`` (rows, C) float, ``y`` (rows,) classes, and where each recording lies.
+
+    ``groups`` is one number per execution of one subject: phone and watch record it at the same time.
+    """
 
     x: NDArray[Any]
     y: IntArray
     starts: IntArray
     ends: IntArray
     subjects: IntArray
+    groups: IntArray
     class_names: tuple[str, ...]
 
 
 def load_windows(options: Options) -> Dataset:
     """Load windows (n, C, window) float32 with the subject as domain, standardised per channel.
+
+    The group of a window is the execution of its subject: its windows overlap, and phone and watch see it at
+    the same time.
 
     Options: ``path``; ``window`` (128) and ``stride`` (64) [rows]; ``label_share`` (0.7), the part of a
     window that its most frequent class must have, other windows are left out; ``device`` ("both", "sp",
@@ -67,8 +77,8 @@ def load_windows(options: Options) -> Dataset:
     recordings = read_recordings(path, device, options)
     subjects = split_subjects(recordings.subjects, train, test, options)
     parts = [_windows(recordings, chosen, window, stride, share, options) for chosen in subjects]
-    x, y, domain = ([part[column] for part in parts] for column in range(3))
-    return assemble(path.stem, x, y, domain, recordings.class_names, source=path.name)
+    x, y, domain, group = ([part[column] for part in parts] for column in range(4))
+    return assemble(path.stem, x, y, domain, recordings.class_names, source=path.name, group=group)
 
 
 def read_recordings(path: Path, device: str, options: Options) -> Recordings:
@@ -87,8 +97,9 @@ def read_recordings(path: Path, device: str, options: Options) -> Recordings:
     (numbers,), classes = class_numbers([y], names, file=path.name, key="y")
     keep = np.array([device == "both" or match[3] == device for match in matches if match], dtype=bool)
     subjects = np.array([int(match[1]) for match in matches if match], dtype=np.int64)
+    groups = subjects * MOST_EXECUTIONS + [int(match[2]) for match in matches if match]
     bounds = offsets.astype(np.int64)
-    return Recordings(x, numbers, bounds[:-1][keep], bounds[1:][keep], subjects[keep], classes)
+    return Recordings(x, numbers, bounds[:-1][keep], bounds[1:][keep], subjects[keep], groups[keep], classes)
 
 
 def _array_problems(
@@ -157,17 +168,17 @@ def window_labels(
 
 def _windows(
     recordings: Recordings, subjects: IntArray, window: int, stride: int, share: float, options: Options
-) -> tuple[NDArray[Any], IntArray, IntArray]:
+) -> tuple[NDArray[Any], IntArray, IntArray, IntArray]:
     chosen = np.flatnonzero(np.isin(recordings.subjects, subjects))
     pieces = [
         window_starts(int(recordings.starts[one]), int(recordings.ends[one]), window, stride)
         for one in chosen
     ]
     starts = np.concatenate(pieces)
-    domain = np.repeat(recordings.subjects[chosen], [len(piece) for piece in pieces])
+    source = np.repeat(chosen, [len(piece) for piece in pieces])
     label, part = window_labels(recordings.y, starts, window, len(recordings.class_names))
     keep = part >= share
-    starts, label, domain = starts[keep], label[keep], domain[keep]
+    starts, label, source = starts[keep], label[keep], source[keep]
     channels = recordings.x.shape[1]
     problems = size_problem(options.file, f"{options.key}.stride", len(starts) * channels * window * 8)
     if not len(starts):
@@ -178,4 +189,4 @@ def _windows(
     if problems:
         raise UserError(problems)
     rows = recordings.x[starts[:, None] + np.arange(window)]
-    return rows.transpose(0, 2, 1), label, domain
+    return rows.transpose(0, 2, 1), label, recordings.subjects[source], recordings.groups[source]
