@@ -288,7 +288,7 @@ def fashion() -> list[Figure]:
 
 def activity() -> list[Figure]:
     """Activity windows."""
-    return [*prediction("activity", 0.5), reversal("activity", 25, 1000), *search("activity")]
+    return [*prediction("activity", 0.5), reversal("activity", 25, 750), *search("activity")]
 
 
 def digits() -> list[Figure]:
