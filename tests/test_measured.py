@@ -25,6 +25,7 @@ from dse.errors import UserError
 from dse.report.inputs import load_run
 from dse.report.runs import COLUMNS, RUNS
 from dse.search import explore_exact
+from tests.report.spaces import seal
 
 TINY = Path(__file__).parent / "training" / "data" / "tiny.toml"
 
@@ -101,6 +102,8 @@ def test_the_report_says_what_was_run(explored: Path) -> None:
     assert "Front of stm32l476rg: " in report
     assert "(measured, 2 runs)" in report
     assert "A seed moves all plans together, by" in report
+    assert "mean over the seeds, seed effects taken out, with" in report
+    assert "reached the 2 seeds asked for." in report
 
 
 def test_a_run_that_is_read_back_predicts_what_it_predicted(explored: Path) -> None:
@@ -114,10 +117,13 @@ def test_runs_that_do_not_belong_to_the_space_are_refused(explored: Path, tmp_pa
     copy = Path(shutil.copytree(explored, tmp_path / "copy"))
     text = (copy / RUNS).read_text(encoding="utf-8")
     (copy / RUNS).write_text(text.replace(",sgd,latent,", ",sgd,raw,"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"runs\.csv: not what run\.json was written with"):
+        load_run(copy)
+    seal(copy)
     with pytest.raises(UserError, match="no runs of this space"):
         load_run(copy)
     (copy / RUNS).unlink()
-    with pytest.raises(UserError, match=r"runs\.csv: cannot be read"):
+    with pytest.raises(UserError, match=r"runs\.csv: missing"):
         load_run(copy)
 
 

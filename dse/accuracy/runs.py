@@ -7,14 +7,17 @@ A run of point k with seed s reaches
 because runs of one seed share the network that they start from and the order of their samples: where that
 was lucky, it was for every point. Seeds are estimated from points that were run with several of them
 (least squares in turn, shrunk), and taken out before points are compared: a point that has fewer seeds than
-others is neither favoured nor harmed by those that it has. Spreads are held against a usual one while there
-are few repeats, and that of one point against that of all (a moderated variance: G. K. Smyth, Statistical
-Applications in Genetics and Molecular Biology 3(1), 2004, with a fixed weight of the prior).
+others is neither favoured nor harmed by those that it has. A seed that fewer than ``LEAST_REPEATED`` points
+tell about is left alone: what it seems to add would be the scatter of those few. Spreads are held against a
+usual one while there are few repeats, and that of one point against that of all (a moderated variance: G. K.
+Smyth, Statistical Applications in Genetics and Molecular Biology 3(1), 2004, with a fixed weight of the
+prior).
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +42,9 @@ POOLED_WEIGHT: Final = 4.0
 
 SHRINKAGE: Final = 1.0
 """Points without any effect that the estimate of a seed is held against."""
+
+LEAST_REPEATED: Final = 3
+"""Points run with a seed and others from which what that seed adds is estimated and taken out."""
 
 ROUNDS: Final = 100
 """Turns of the least squares; they have settled long before."""
@@ -108,28 +114,47 @@ class MeasuredRuns:
     # --- seeds ---
 
     @cached_property
-    def effects(self) -> dict[int, float]:
-        """What each seed adds to the accuracy of any point [fraction]; 0 on average over the seeds."""
+    def _repeated(self) -> list[Measured]:
+        """Points with several seeds, less runs with seeds that too few of these points have."""
         repeated = [entry for entry in self.entries if entry.count > 1]
-        seeds = sorted({seed for entry in self.entries for seed in entry.seeds})
-        effect = dict.fromkeys(seeds, 0.0)
-        for _ in range(ROUNDS if repeated else 0):
-            sums, counts = dict.fromkeys(seeds, 0.0), dict.fromkeys(seeds, 0)
-            for entry in repeated:
+        while True:
+            counts = Counter(seed for entry in repeated for seed in entry.seeds)
+            solid = {seed for seed, count in counts.items() if count >= LEAST_REPEATED}
+            if len(solid) == len(counts):
+                return repeated
+            repeated = [left for entry in repeated if (left := _within(entry, solid)).count > 1]
+
+    @cached_property
+    def compared(self) -> frozenset[int]:
+        """The seeds whose effects are estimated and taken out; none where too few points have several."""
+        return frozenset(seed for entry in self._repeated for seed in entry.seeds)
+
+    @property
+    def seeds_compared(self) -> int:
+        """Number of seeds whose effect is known from points that have several."""
+        return len(self.compared)
+
+    @property
+    def points_compared(self) -> int:
+        """Number of points that the effects of seeds are estimated from."""
+        return len(self._repeated)
+
+    @cached_property
+    def effects(self) -> dict[int, float]:
+        """What each seed adds to the accuracy of any point [fraction]; 0 on average over those compared."""
+        unknown = {seed: 0.0 for entry in self.entries for seed in entry.seeds}
+        effect = dict.fromkeys(sorted(self.compared), 0.0)
+        for _ in range(ROUNDS if effect else 0):
+            sums, counts = dict.fromkeys(effect, 0.0), dict.fromkeys(effect, 0)
+            for entry in self._repeated:
                 mean = _mean(entry, effect)
                 for seed, accuracy in zip(entry.seeds, entry.accuracies, strict=True):
                     sums[seed] += accuracy - mean
                     counts[seed] += 1
-            effect = {seed: sums[seed] / (counts[seed] + SHRINKAGE) for seed in seeds}
-            known = [effect[seed] for seed in seeds if counts[seed]]
-            centre = sum(known) / len(known)
-            effect = {seed: effect[seed] - centre if counts[seed] else 0.0 for seed in seeds}
-        return effect
-
-    @cached_property
-    def seeds_compared(self) -> int:
-        """Number of seeds whose effect is known from points that have several."""
-        return len({seed for entry in self.entries if entry.count > 1 for seed in entry.seeds})
+            effect = {seed: sums[seed] / (counts[seed] + SHRINKAGE) for seed in effect}
+            centre = sum(effect.values()) / len(effect)
+            effect = {seed: value - centre for seed, value in effect.items()}
+        return unknown | effect
 
     @cached_property
     def seed_variance(self) -> float:
@@ -187,13 +212,21 @@ class MeasuredRuns:
         """Return half of the 90 % interval of the mean of one point over all seeds that there could be.
 
         Two parts add in squares, each with its quantile of Student's t: noise over the point's runs, and the
-        effect of seeds over those that points were compared by.
+        effect of seeds over those that points were compared by, or over its own where it has others.
         """
+        over = self.seeds_compared if self.compared.issuperset(entry.seeds) else entry.count
         noise = math.sqrt(self.noise_of(entry) / entry.count)
         noise *= _quantile(entry.count - 1 + min(POOLED_WEIGHT, self.freedom + USUAL_NOISE_WEIGHT))
-        seeds = math.sqrt(self.seed_variance / max(self.seeds_compared, 1))
+        seeds = math.sqrt(self.seed_variance / over)
         seeds *= _quantile(max(self.seeds_compared - 1, 0) + USUAL_SEED_WEIGHT)
         return math.hypot(noise, seeds)
+
+
+def _within(entry: Measured, seeds: set[int]) -> Measured:
+    """Return an entry with the runs of some seeds alone."""
+    pairs = zip(entry.seeds, entry.accuracies, strict=True)
+    kept = {seed: accuracy for seed, accuracy in pairs if seed in seeds}
+    return Measured(entry.point, tuple(kept.values()), tuple(kept))
 
 
 def _mean(entry: Measured, effects: dict[int, float]) -> float:

@@ -20,7 +20,7 @@ from dse.report.board_report import BoardReport, board_report
 from dse.report.designs import Chunk, DesignWriter, design_chunks, design_schema, sampled_values
 from dse.report.files import atomic_folder, merged_folder
 from dse.report.inputs import write_inputs
-from dse.report.provenance import provenance
+from dse.report.provenance import file_hashes, provenance
 from dse.report.runs import RUNS, write_runs
 from dse.report.summary import completeness, report_text
 from dse.search.result import BoardResult, SearchResult
@@ -102,7 +102,7 @@ def write_run(
         (partial / "report.md").write_text(
             report_text(found, reports, figures), encoding="utf-8", newline="\n"
         )
-        _write_json(partial / "run.json", provenance(found, written))
+        _write_json(partial / "run.json", provenance(found, written, file_hashes(partial)))
         watch.stage("report")
         _write_json(partial / "timing.json", {"seconds": watch.seconds})
     return folder

@@ -21,7 +21,8 @@ from dse.errors import Problem, UserError
 from dse.hardware import list_boards, list_parts
 from dse.hardware.load import split_board
 from dse.plan.decisions import UpdatePolicy
-from dse.report.runs import with_runs
+from dse.report.provenance import FRONT, file_hashes
+from dse.report.runs import RUNS, with_runs
 from dse.search.space import Space
 from dse.workload import list_networks
 
@@ -31,8 +32,9 @@ WHERE: Final = "where.json"
 HERE: Final = "./"
 """What the name of a copied file begins with in the tables."""
 
-REQUIRED: Final = ("run.json", "front.csv", f"{INPUTS}/{TABLES}")
+REQUIRED: Final = ("run.json", FRONT, f"{INPUTS}/{TABLES}")
 EXPLORE_AGAIN: Final = "explore the space again with this version"
+CHANGED: Final = "not what run.json was written with: it was edited, or belongs to another run"
 _VARIANT: Final = re.compile(r"(?P<path>.+?)(?P<changes>@\w+=.*)?", re.DOTALL)
 
 Columns = dict[str, NDArray[Any]]
@@ -169,8 +171,25 @@ def load_run(folder: str | Path) -> ExploredRun:
     if expected != space.content_hash:
         found = "its inputs do not make the space that it reports: they, or the program, have changed since"
         raise UserError(Problem(str(place), INPUTS, found, EXPLORE_AGAIN))
-    front = _front(place / "front.csv", space)
+    _require_unchanged(place, run, space)
+    front = _front(place / FRONT, space)
     return ExploredRun(place, with_runs(space, place), front, _data_hash(run))
+
+
+def _require_unchanged(place: Path, run: Mapping[str, Any], space: Space) -> None:
+    """Raise UserError where a table is not the one that run.json was written with."""
+    written, present = run.get("files_sha256"), file_hashes(place)
+    wanted = [FRONT] if space.measure is None else [FRONT, RUNS]
+    if not isinstance(written, Mapping) or not set(wanted) <= written.keys():
+        found = f"written by an older version, which kept no hashes of {', '.join(wanted)}"
+        raise UserError(Problem(str(place / "run.json"), "files_sha256", found, EXPLORE_AGAIN))
+    problems = []
+    for name in wanted:
+        if present.get(name) != written[name]:
+            found = CHANGED if name in present else "missing"
+            problems.append(Problem(str(place / name), "", found, EXPLORE_AGAIN))
+    if problems:
+        raise UserError(problems)
 
 
 def _data_hash(run: Mapping[str, Any]) -> str:

@@ -6,17 +6,30 @@ import hashlib
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
-from dse.report.runs import runs_summary
+from dse.report.runs import RUNS, runs_summary
 from dse.search.result import SearchResult
 from dse.search.space import Space
 
 PACKAGES: Final = ("numpy", "pandas", "pyarrow", "moocore", "matplotlib", "optuna")
 
+FRONT: Final = "front.csv"
+READ_BACK: Final = (FRONT, RUNS)
 
-def provenance(found: SearchResult, designs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of run.json; ``designs`` says what was written of them."""
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of what is read back from a run folder besides its inputs, by name of the file."""
+    present = (folder / name for name in READ_BACK if (folder / name).is_file())
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in present}
+
+
+def provenance(found: SearchResult, designs: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+    """Return the content of run.json.
+
+    ``designs`` says what was written of them; ``files`` holds the hashes of what is read back.
+    """
     space = found.space
     return {
         "name": space.name,
@@ -38,6 +51,7 @@ def provenance(found: SearchResult, designs: Mapping[str, Any]) -> dict[str, Any
         "accounting": space.accounting.name,
         "boards": {result.board: _counts(found, number) for number, result in enumerate(found.boards)},
         "designs": dict(designs),
+        "files_sha256": dict(files),
         "sources": _sources(space),
         **({} if found.measurement is None else {"measured": runs_summary(found.measurement)}),
     }  # fmt: skip

@@ -18,7 +18,7 @@ from dse.plan.decisions import TrainingPlan
 from dse.plan.learning_key import LEARNING_CHOICES
 from dse.report import text
 from dse.search.learning import decisions, named_policies
-from dse.search.measured import Measurement
+from dse.search.measured import EXPLORE, SEEDS, START, Measurement
 from dse.search.result import SearchResult
 from dse.search.space import Space
 
@@ -30,6 +30,12 @@ RECORDED: Final = (
 """What of a record stands in runs.csv besides the accuracy; all of it is kept with the trials."""
 
 COLUMNS: Final = ("run", "key", "phase", "network", *LEARNING_CHOICES, "seed", "accuracy", *RECORDED)
+FIRST: Final = "first"
+"""The purpose of a run for the front that was the first of its plan."""
+
+LISTED: Final = 5
+"""Most plans that could not be run that the report itself lists."""
+
 AGAIN: Final = "explore the space again"
 
 
@@ -94,51 +100,78 @@ def runs_text(found: SearchResult) -> str:
     measurement = found.measurement
     assert measurement is not None
     runs, settings = measurement.finished, measurement.settings
-    phases = Counter(run.phase for run in runs)
+    phases = Counter(_purpose(measurement))
     said = {
-        "start": "to see every choice",
-        "explore": f"proposed by {settings.proposals}",
-        "seeds": "for more seeds",
+        START: "to see every choice",
+        EXPLORE: f"proposed by {settings.proposals}",
+        FIRST: "first runs of points that stood on a front as fitted",
+        SEEDS: "further seeds of points of a front",
     }
     listed = ", ".join(f"{phases[name]} {words}" for name, words in said.items() if phases[name])
+    taken_out = ", seed effects taken out," if measurement.source.runs.seeds_compared else ""
     lines = [
         f"{text.plural(len(runs), 'training run')} of {len({run.key for run in runs})} of the "
         f"{text.plural(len(measurement.points), 'plan')} that can be learned on these boards"
         + (f": {listed}." if listed else "."),
         "Accuracy is that on samples kept out of training and test; `dse validate` measures on test samples. "
-        "Measured: mean over the seeds with the 90 % interval of that mean. "
+        f"Measured: mean over the seeds{taken_out} with the 90 % interval of that mean. "
         "Fitted: a Gaussian process between the runs, with the 90 % interval of one run.",
     ]
     if runs:
         lines.append(_spreads(measurement))
-    lines += [_stand(result.board, result.front.columns) for result in found.boards if len(result.front)]
     lines += [
-        f"Could not be run: {_plan(measurement, key)}: {why}." for key, why in measurement.failures.items()
+        _stand(result.board, result.front.columns, settings.seeds)
+        for result in found.boards
+        if len(result.front)
     ]
-    return "\n\n".join(lines)
+    return "\n\n".join([*lines, *_failures(measurement)])
+
+
+def _failures(measurement: Measurement) -> Iterator[str]:
+    failed = list(measurement.failures.items())
+    for key, why in failed[:LISTED]:
+        yield f"Could not be run: {_plan(measurement, key)}: {why}."
+    if len(failed) > LISTED:
+        yield f"So could {text.plural(len(failed) - LISTED, 'other plan')}; all are in [run.json](run.json)."
+
+
+def _purpose(measurement: Measurement) -> Iterator[str]:
+    """Say what every run was for; those for the front are told apart: first of a plan, and further."""
+    first: dict[str, int] = {}
+    for run in measurement.finished:
+        first[run.key] = min(run.seed, first.get(run.key, run.seed))
+    for run in measurement.finished:
+        yield FIRST if run.phase == SEEDS and run.seed == first[run.key] else run.phase
 
 
 def _spreads(measurement: Measurement) -> str:
     """Say how much of the intervals all plans share."""
     runs = measurement.source.runs
     if runs.seeds_compared < 2:
-        return "No plan was run with several seeds: how far a seed moves accuracy is assumed."
+        repeated = int((runs.counts > 1).sum())
+        said = f"Only {text.plural(repeated, 'plan was', 'plans were')}" if repeated else "No plan was"
+        return (
+            f"{said} run with several seeds: seed effects are not taken out, and how far a seed moves "
+            "accuracy is assumed."
+        )
     seed, noise = (100 * math.sqrt(variance) for variance in (runs.seed_variance, runs.noise))
     return (
+        f"Seed effects taken out, from {runs.points_compared} plans that were run with several seeds. "
         f"A seed moves all plans together, by {seed:.1f} points (standard deviation), which intervals hold. "
         f"Plans of the same seeds are told apart better: beside that, runs differ by {noise:.1f} points."
     )
 
 
-def _stand(board: str, columns: Mapping[str, Any]) -> str:
+def _stand(board: str, columns: Mapping[str, Any], seeds: int) -> str:
     status, runs = columns["accuracy_status"], columns["accuracy_runs"]
     counts = Counter(
         f"measured with {text.plural(int(n), 'run')}" if n else str(s)
         for s, n in zip(status, runs, strict=True)
     )
-    return (
-        f"Front of {board}: " + ", ".join(f"{count} {words}" for words, count in sorted(counts.items())) + "."
-    )
+    listed = ", ".join(f"{count} {words}" for words, count in sorted(counts.items()))
+    reached = sum(int(n) >= seeds for n in runs)
+    wanted = text.plural(seeds, "seed")
+    return f"Front of {board}: {listed}; {reached} of {len(runs)} reached the {wanted} asked for."
 
 
 def _plan(measurement: Measurement, key: str) -> str:

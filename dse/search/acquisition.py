@@ -78,8 +78,9 @@ class Board:
 
     def __init__(self, candidates: Candidates, board: int) -> None:
         names = tuple(OBJECTIVES[name][0] for name in candidates.objectives)
-        self.costs = [
-            scaled(entry.costs[board], candidates.ranges[board], names) for entry in candidates.entries
+        ranges = candidates.ranges[board]
+        self.costs = [  # within the ranges but for what is infinite, such as a life without a battery
+            np.clip(scaled(entry.costs[board], ranges, names), 0.0, REFERENCE) for entry in candidates.entries
         ]
         self.nothing = np.zeros((0, len(names)))
 

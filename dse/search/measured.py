@@ -95,15 +95,22 @@ class Measuring:
     def state(self) -> State:
         """Return what is known now, the runs of other processes included."""
         finished = self.trials.finished()
-        begun = Counter(run.key for run in finished)
-        begun.update(key for key, _ in self.trials.running())
+        taken = {(run.key, run.seed) for run in finished} | set(self.trials.running())
+        begun = Counter(key for key, _ in taken)
         runs = tuple(
             Run(self.points[run.key], run.seed, run.accuracy) for run in finished if run.key in self.points
         )
-        return State(self.candidates, self.boards, self.settings, runs, begun, self.trials.failures())
+        return State(self.candidates, self.boards, self.settings, runs, begun, self.trials.failures(), taken)
 
-    def propose(self, state: State) -> tuple[str, list[int]]:
-        """Return the next round of runs, and which phase it belongs to; empty when all is done."""
+    def propose(self, state: State) -> tuple[str, list[Request]]:
+        """Return the next round of runs, and which phase it belongs to; empty when all is done.
+
+        Seeds are settled here: of processes that propose the same, one gets it and the others think again.
+        """
+        phase, places = self._places(state)
+        return phase, [Request(point, seed) for point, seed in state.with_seeds(places)]
+
+    def _places(self, state: State) -> tuple[str, list[int]]:
         begun = sum(state.begun.values())
         room = min(self.settings.batch, self.settings.runs - begun)
         if room <= 0:
@@ -122,15 +129,9 @@ class Measuring:
         places = for_the_front(state, self.policies, room)
         return (SEEDS, places) if places else (EXPLORE, explore(state, room) if state.runs else [])
 
-    def claim(self, phase: str, places: Sequence[int]) -> list[Claim]:
-        """Begin the runs ``places``, each with the next seed of its key."""
-        claims = []
-        for place in places:
-            point = self.candidates.entries[place].point
-            used = {run.seed for run in self.trials.finished() if run.key == point.key}
-            used |= {seed for key, seed in self.trials.running() if key == point.key}
-            seed = next(number for number in range(len(used) + 1) if number not in used)
-            claims.append(self.trials.claim(point.key, seed, decisions(point), phase))
+    def claim(self, phase: str, wanted: Sequence[Request]) -> list[Claim]:
+        """Begin the runs ``wanted``, less those that another process has begun or that are too many."""
+        claims = [self.trials.claim(point.key, seed, decisions(point), phase) for point, seed in wanted]
         return [claim for claim in claims if claim is not None]
 
     def run(self, claims: Sequence[Claim]) -> None:
@@ -144,6 +145,9 @@ class Measuring:
                 self.trials.finish(known[position], outcome.accuracy, outcome.record)
             if self.progress is not None:
                 self.progress(min(len(self.trials.finished()), self.settings.runs), self.settings.runs)
+        for claim in claims:
+            if claim.number in self.trials.open:  # it was not answered
+                self.trials.give_back(claim)
 
     def step(self) -> bool:
         """Do one round; return False when there is nothing left to do.
@@ -152,12 +156,12 @@ class Measuring:
         machine still have are waited for.
         """
         lost = self.trials.recover()
-        phase, places = ("", []) if lost else self.propose(self.state())
-        claims = lost or self.claim(phase, places)
+        phase, wanted = ("", []) if lost else self.propose(self.state())
+        claims = lost or self.claim(phase, wanted)
         if claims:
             self.run(claims)
-        elif not places:
-            if not self.trials.running_beside():
+        elif not wanted:
+            if not self.trials.running_beside() and not self.propose(self.state())[1]:
                 self._require_some_success(1)
                 return False
             time.sleep(WAIT_S)
@@ -195,7 +199,7 @@ def measure(
     if len(candidates) == 0:  # nothing fits, so that there is nothing to train
         return Measurement(space.measure, MeasuredAccuracy(()), (), {}, {})
     name = f"{space.name} {space.content_hash[:16]} {data[:16]}".strip()
-    with Trials(storage, name, choices(candidates)) as trials:
+    with Trials(storage, name, choices(candidates), space.measure.runs) as trials:
         work = Measuring(space, candidates, trials, evaluate, progress)
         while work.step():
             continue

@@ -39,7 +39,7 @@ DRAWS: Final = 200
 class State:
     """What is known when runs are proposed: the candidates, all runs so far, and keys that cannot be run.
 
-    ``begun`` counts the runs of every key that are done or under way.
+    ``begun`` counts the runs of every key that are done or under way; ``taken`` are these runs (key, seed).
     """
 
     candidates: Candidates
@@ -48,6 +48,7 @@ class State:
     runs: tuple[Run, ...]
     begun: Mapping[str, int]
     failed: Collection[str] = ()
+    taken: Collection[tuple[str, int]] = frozenset()
 
     @cached_property
     def points(self) -> list[LearningPoint]:
@@ -69,6 +70,17 @@ class State:
     def fresh(self) -> BoolArray:
         """Candidates (c,) that can be run and have not been."""
         return np.asarray((self.counts == 0) & (self.left > 0))
+
+    def with_seeds(self, places: Sequence[int]) -> list[tuple[LearningPoint, int]]:
+        """Return the points of ``places``, each with the least seed of it that is not taken."""
+        taken = set(self.taken)
+        found = []
+        for place in places:
+            point = self.points[place]
+            seed = next(seed for seed in range(len(taken) + 1) if (point.key, seed) not in taken)
+            taken.add((point.key, seed))
+            found.append((point, seed))
+        return found
 
     @cached_property
     def order(self) -> list[int]:

@@ -127,15 +127,18 @@ def _ends_with_line(path: Path) -> bool:
 class Trials:
     """The runs of one study; a context that gives back the runs that this process has not finished."""
 
-    def __init__(self, storage: BaseStorage, name: str, choices: Mapping[str, Sequence[Any]]) -> None:
+    def __init__(
+        self, storage: BaseStorage, name: str, choices: Mapping[str, Sequence[Any]], most: int | None = None
+    ) -> None:
         """Open the study ``name`` in ``storage``, or make it.
 
-        ``choices`` holds every value of every decision that tells keys apart.
+        ``choices`` holds every value of every decision that tells keys apart; ``most`` is the number of runs
+        that all processes together may do, None for any.
         """
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.storage = storage
+        self.storage, self.most = storage, most
         try:
             optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
             self.study = storage.get_study_id_from_name(name)
@@ -150,7 +153,7 @@ class Trials:
 
     def __exit__(self, *_: object) -> None:
         for claim in list(self.open.values()):
-            self._fail(claim.number, "lost", "interrupted")
+            self.give_back(claim)
 
     def _all(self) -> list[FrozenTrial]:
         trials = self.storage.get_all_trials(self.study, deepcopy=False)
@@ -195,9 +198,11 @@ class Trials:
         return found
 
     def claim(self, key: str, seed: int, decisions: Mapping[str, Any], phase: str) -> Claim | None:
-        """Begin the run (key, seed) as a new trial; None where another trial owns it."""
+        """Begin the run (key, seed) as a new trial; None where another trial owns it or none is left."""
         from optuna.trial import TrialState, create_trial
 
+        if self._why_not(self._all(), key, seed):
+            return None
         template = create_trial(
             state=TrialState.RUNNING,
             params={name: decisions[name] for name in self._distributions},
@@ -206,12 +211,24 @@ class Trials:
         )
         trial = self.storage.create_new_trial(self.study, template)
         number = self.storage.get_trial_number_from_id(trial)
-        same = (other for other in self._all() if _run(other) == (key, seed))
-        if any(other.number < number and other.state != TrialState.FAIL for other in same):
-            self._fail(number, "duplicate", "another trial owns this run")
+        # Others may have begun runs since: whoever has the lower number keeps what there is.
+        before = [other for other in self._all() if other.number < number]
+        if refused := self._why_not(before, key, seed):
+            self._fail(number, *refused)
             return None
         self.open[number] = Claim(number, key, seed)
         return self.open[number]
+
+    def _why_not(self, trials: Sequence[FrozenTrial], key: str, seed: int) -> tuple[str, str] | None:
+        """Return the mark and the reason why (key, seed) cannot follow ``trials``; None where it can."""
+        from optuna.trial import TrialState
+
+        kept = {_run(trial) for trial in trials if trial.state != TrialState.FAIL}
+        if (key, seed) in kept:
+            return "duplicate", "another trial owns this run"
+        if self.most is not None and len(kept) >= self.most:
+            return "over_budget", f"{self.most} runs were begun before"
+        return None
 
     def finish(self, claim: Claim, accuracy: float, record: Mapping[str, Any]) -> None:
         """Complete a run: from here on it counts, with its whole record."""
@@ -225,6 +242,10 @@ class Trials:
             self.storage.set_trial_state_values(trial, TrialState.COMPLETE, [accuracy])
         except UpdateFinishedTrialError:
             return  # taken for dead, and taken over
+
+    def give_back(self, claim: Claim) -> None:
+        """End a run that was not done; whoever comes next takes it up."""
+        self._fail(claim.number, "lost", "interrupted")
 
     def fail(self, claim: Claim, reason: str) -> None:
         """End a run that cannot be done; it is not tried again."""

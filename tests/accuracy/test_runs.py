@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import t
 
 from dse.accuracy.runs import (
+    LEAST_REPEATED,
     POOLED_WEIGHT,
     SHRINKAGE,
     USUAL_NOISE_WEIGHT,
@@ -68,21 +69,52 @@ def test_until_something_is_repeated_the_usual_spread_is_taken() -> None:
     assert found.seed_variance == pytest.approx(USUAL_SPREAD**2)
 
 
+def test_the_scatter_of_too_few_points_moves_no_other() -> None:
+    """One head that scatters by itself says nothing of the others; enough points do."""
+    points = grid()
+    for repeated in range(1, LEAST_REPEATED + 1):
+        several = runs_of(points[:repeated], lambda one: 0.5, 3, lambda one, seed: LUCK[seed])
+        found = MeasuredRuns.of([*several, *(Run(one, 0, 0.5) for one in points[repeated:])])
+        enough = repeated == LEAST_REPEATED
+        assert found.seeds_compared == (3 if enough else 0)
+        assert found.points_compared == (repeated if enough else 0)
+        single = found.mean(found.by_key[points[-1].key])
+        assert (single == 0.5) is not enough
+        if enough:
+            assert single == pytest.approx(0.5 - LUCK[0] * 3 / (3 + SHRINKAGE))
+
+
+def test_a_seed_that_too_few_points_have_is_left_alone() -> None:
+    points = grid()
+    runs = runs_of(points[:4], lambda one: 0.5, 2, lambda one, seed: LUCK[seed])
+    lonely = [Run(points[0], 7, 0.9), Run(points[5], 7, 0.6), Run(points[6], 8, 0.6)]
+    with_them, without = MeasuredRuns.of([*runs, *lonely]), MeasuredRuns.of(runs)
+    assert with_them.compared == {0, 1}
+    assert with_them.effects == pytest.approx({**without.effects, 7: 0.0, 8: 0.0})
+    assert with_them.mean(with_them.by_key[points[5].key]) == 0.6
+    own, shared = (with_them.by_key[points[place].key] for place in (5, 1))
+    assert with_them.half_width(own) > with_them.half_width(shared)
+
+
 def test_noise_and_interval_by_hand() -> None:
-    """Two points, two seeds; seed 1 adds 4 points to the one and 2 to the other, hence 3, shrunk to 2."""
-    one, other = point(0), point(1)
-    found = MeasuredRuns.of([Run(one, 0, 0.50), Run(one, 1, 0.54), Run(other, 0, 0.60), Run(other, 1, 0.62)])
+    """Three points, two seeds; seed 1 adds 4, 2 and 2 points, hence 8/3, shrunk by 3/4 to 2."""
+    one, other, third = grid()[:3]
+    found = MeasuredRuns.of(
+        Run(plan, seed, accuracy)
+        for plan, pair in ((one, (0.50, 0.54)), (other, (0.60, 0.62)), (third, (0.70, 0.72)))
+        for seed, accuracy in enumerate(pair)
+    )
     assert found.effects == pytest.approx({0: -0.01, 1: 0.01})
-    # What is left: +-0.01 and 0.
-    assert found.freedom == 1
-    noise = (2 * 0.01**2 + USUAL_NOISE_WEIGHT * USUAL_SPREAD**2) / (1 + USUAL_NOISE_WEIGHT)
+    # What is left: +-0.01, 0 and 0.
+    assert found.freedom == 2
+    noise = (2 * 0.01**2 + USUAL_NOISE_WEIGHT * USUAL_SPREAD**2) / (2 + USUAL_NOISE_WEIGHT)
     assert found.noise == pytest.approx(noise)
     entry = found.by_key[one.key]
     own = (2 * 0.01**2 + POOLED_WEIGHT * noise) / (1 + POOLED_WEIGHT)
     assert found.noise_of(entry) == pytest.approx(own)
     seeds = (2 * 0.01**2 + USUAL_SEED_WEIGHT * USUAL_SPREAD**2) / (1 + USUAL_SEED_WEIGHT)
     assert found.seed_variance == pytest.approx(seeds)
-    first = t.ppf(0.95, 1 + 3.0) * math.sqrt(own / 2)
+    first = t.ppf(0.95, 1 + 4.0) * math.sqrt(own / 2)
     second = t.ppf(0.95, 2.0) * math.sqrt(seeds / 2)
     assert found.half_width(entry) == pytest.approx(math.hypot(first, second))
 

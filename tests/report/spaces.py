@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
+
+from dse.report.provenance import file_hashes
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -42,3 +46,10 @@ IMPOSSIBLE: dict[str, Any] = {
     "accuracy": "none",
     "choices": {"cut": "last", "n_replays": [10]},
 }
+
+
+def seal(folder: Path) -> None:
+    """Write the hashes of the tables into run.json anew, as whoever changes both would."""
+    path = folder / "run.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**content, "files_sha256": file_hashes(folder)}), encoding="utf-8")

@@ -14,7 +14,7 @@ import dse
 from dse.errors import UserError
 from dse.plan.decisions import UpdatePolicy
 from dse.report.inputs import load_run, write_inputs
-from tests.report.spaces import IMPOSSIBLE, TINY
+from tests.report.spaces import IMPOSSIBLE, TINY, seal
 
 
 def own_files(folder: Path) -> None:
@@ -142,14 +142,29 @@ def wrong_space(folder: Path) -> None:
 def no_column(folder: Path) -> None:
     path = folder / "front.csv"
     path.write_text(path.read_text().replace("event_j", "event_k", 1))
+    seal(folder)
+
+
+def edited(folder: Path) -> None:
+    path = folder / "front.csv"
+    path.write_text(path.read_text().replace("1", "2"))
+
+
+def unsealed(folder: Path) -> None:
+    path = folder / "run.json"
+    content = json.loads(path.read_text())
+    del content["files_sha256"]
+    path.write_text(json.dumps(content))
 
 
 def other_designs(folder: Path) -> None:
     (folder / "front.csv").write_text("design,board,network,ram_peak_bytes,event_j\n999999,a,b,1,1\n")
+    seal(folder)
 
 
 def no_table(folder: Path) -> None:
     (folder / "front.csv").write_text("")
+    seal(folder)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +180,8 @@ def no_table(folder: Path) -> None:
         (no_column, "no column event_j"),
         (other_designs, "no index of this space"),
         (no_table, "front.csv: cannot be read"),
+        (edited, "front.csv: not what run.json was written with: it was edited, or belongs to another run"),
+        (unsealed, "files_sha256: written by an older version, which kept no hashes of front.csv"),
     ],
 )
 def test_broken_folders_are_refused_with_the_reason(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,12 @@ import pytest
 
 from dse.errors import UserError
 from dse.search import SearchResult, Space, candidates_of, explore_exact, explore_measured
-from dse.search.measured import Request
-from dse.search.trials import Trials, open_storage
+from dse.search.learning import choices
+from dse.search.measured import Measuring, Request
+from dse.search.trials import MOST_LOSSES, Trials, open_storage
 from tests.search.measuring import SPACE, Training, accuracy, space
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def search(wanted: Space, train: Training, storage: Any = None, **options: Any) -> SearchResult:
@@ -90,22 +96,78 @@ def test_a_search_that_was_stopped_goes_on_as_it_would_have(stop: int, tmp_path:
     assert again.to_frame().equals(found.to_frame())
 
 
-def test_two_searches_share_a_study(tmp_path: Path) -> None:
-    """While one trains, another one comes and does a part of the runs."""
-    other = Training()
+def test_two_processes_share_a_study(tmp_path: Path) -> None:
+    """Both at once: together they do the runs of one, each once, and both know all of them at the end."""
+    command = [sys.executable, "-m", "tests.search.measuring_process", str(tmp_path)]
+    both = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        for _ in range(2)
+    ]
+    answers = [each.communicate(timeout=120) for each in both]
+    assert [each.returncode for each in both] == [0, 0], answers
+    said = [json.loads(out) for out, _ in answers]
+    done = [tuple(run) for each in said for run in each["asked"]]
+    assert len(done) == len(set(done)) == 20
+    assert min(len(each["asked"]) for each in said) > 0
+    assert said[0]["finished"] == said[1]["finished"] == 20
 
-    class Interrupted(Training):
+
+def test_a_run_that_is_never_answered_is_given_up() -> None:
+    class Silent(Training):
         def __call__(self, requests: Any) -> Any:
-            if len(self.asked) == 12:
-                wanted = space(measure={"runs": 30})
-                with Trials(open_storage("journal", tmp_path), "unrelated", {"cut": (1,)}):
-                    search(wanted, Training(), open_storage("memory", None))
-            yield from super().__call__(requests)
+            answers = super().__call__(requests)
+            return ((place, one) for place, one in answers if requests[place].point.plan.cut != 0)
 
-    one = Interrupted()
-    search(space(), one, open_storage("journal", tmp_path))
-    search(space(), other, open_storage("journal", tmp_path))
-    assert other.runs == []
+    train = Silent()
+    found = search(space(measure={"runs": 12}), train)
+    assert found.measurement is not None
+    asked = Counter(train.runs)
+    silent = {request.point.key for request in train.asked if request.point.plan.cut == 0}
+    assert silent <= set(found.measurement.failures)
+    assert max(asked.values()) == MOST_LOSSES
+
+
+def searches(count: int, runs: int) -> list[tuple[Measuring, Training]]:
+    """Return searches of one space that share a study."""
+    opened, wanted = open_storage("memory", None), space(measure={"runs": runs})
+    candidates = candidates_of(wanted)
+    made = []
+    for _ in range(count):
+        train, trials = Training(), Trials(opened, "shared", choices(candidates), runs)
+        made.append((Measuring(wanted, candidates, trials, train), train))
+    return made
+
+
+def test_of_two_searches_that_propose_the_same_one_runs_it() -> None:
+    """Both look, then both claim: the loser gets nothing, and all runs are those of one search alone."""
+    alone = Training()
+    search(space(measure={"runs": 30}), alone)
+    (one, first), (other, second) = searches(2, 30)
+    for turn in range(100):
+        looked = [(work, *work.propose(work.state())) for work in ((one, other), (other, one))[turn % 2]]
+        if not looked[0][2]:
+            break
+        claimed = [(work, work.claim(phase, wanted)) for work, phase, wanted in looked]
+        assert [len(claims) for _, claims in claimed] == [len(looked[0][2]), 0]
+        claimed[0][0].run(claimed[0][1])
+    assert first.runs
+    assert second.runs
+    assert sorted(first.runs + second.runs) == sorted(alone.runs)
+
+
+def test_searches_that_disagree_keep_to_the_runs_together() -> None:
+    """One has decided on the last runs while the other one begins them with other points."""
+    (one, first), (other, second) = searches(2, 6)
+    one.step()
+    phase, wanted = one.propose(one.state())
+    others = [Request(entry.point, 9) for entry in other.candidates.entries[:4]]
+    assert len(wanted) == 1
+    other.run(other.claim("explore", others[:1]))
+    one.run(one.claim(phase, wanted))
+    assert other.claim("explore", others[1:]) == []
+    assert (len(first.runs), len(second.runs)) == (5, 1)
+    assert not one.step()
+    assert len(one.trials.finished()) == 6
 
 
 def test_runs_on_other_data_or_of_another_space_do_not_count(tmp_path: Path) -> None:

@@ -50,6 +50,32 @@ def test_a_run_counts_when_it_is_finished_with_its_record(shared: Open) -> None:
     assert trials.running() == []
 
 
+@pytest.mark.parametrize(("same", "mark"), [(True, "duplicate"), (False, "over_budget")])
+def test_of_two_that_claim_at_once_the_first_trial_counts(
+    same: bool, mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process begins the last run between the look and the trial."""
+    opened = open_storage("memory", None)
+    one, other = (Trials(opened, "study", CHOICES, 2) for _ in range(2))
+    assert one.claim("a", 0, DECIDED, "start") is not None
+    create, beside = opened.create_new_trial, []
+
+    def late(*arguments: Any) -> int:
+        monkeypatch.setattr(opened, "create_new_trial", create)
+        beside.append(other.claim("b", 0 if same else 1, DECIDED, "start"))
+        return create(*arguments)
+
+    monkeypatch.setattr(opened, "create_new_trial", late)
+    assert one.claim("b", 0, DECIDED, "start") is None
+    assert beside[0] is not None
+    assert one.running() == [("a", 0), ("b", 0 if same else 1)]
+    assert mark in opened.get_all_trials(one.study)[-1].user_attrs
+    assert one.failures() == {}
+    assert other.claim("c", 0, DECIDED, "start") is None
+    other.fail(beside[0], "it cannot be")
+    assert one.claim("c", 0, DECIDED, "start") is not None
+
+
 def test_a_run_that_somebody_owns_cannot_be_begun_again(shared: Open) -> None:
     one, other = shared(), shared()
     claim = one.claim("a", 0, DECIDED, "start")

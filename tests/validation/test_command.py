@@ -17,6 +17,7 @@ from dse.cli.validate import seconds
 from dse.errors import UserError
 from dse.report import figures
 from dse.report.figures import validation as validation_figures
+from tests.report.spaces import seal
 from tests.validation import fake_command, fake_runs
 from tests.validation.spaces import CORE, COSTS_ONLY
 
@@ -230,6 +231,7 @@ def test_runs_with_other_settings_are_named(tmp_path: Path) -> None:
 def test_a_front_without_designs_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     header = (folder / "front.csv").read_text().splitlines()[0]
     (folder / "front.csv").write_text(header + "\n")
+    seal(folder)
     code, _, err = run(capsys, folder)
     assert code == 2
     assert "no design is on the front" in err

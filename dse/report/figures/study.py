@@ -28,6 +28,10 @@ NAMES: Final = {
     "epochs": "epochs",
     "rounding": "rounding", "bn_mode": "batch norm", "head": "head", "images_per_event": "images per event",
 }  # fmt: skip
+LABEL_PLACE: Final = 0.84
+LABEL_SHARE: Final = 0.035
+"""Where the names of references stand across the axes, and how far apart at least, of its height."""
+
 LOGARITHMIC: Final = ("n_replays", "replay_bits", "images_per_event", "epochs")
 
 Rows = Sequence[Mapping[str, Any]]
@@ -79,20 +83,25 @@ def _draw(axes: Axes, x: str, series: str, rows: Rows) -> None:
 
 
 def _references(axes: Axes, rows: Rows) -> None:
-    """Draw heads and reference runs as level lines with their names."""
-    for row in rows:
-        level = 100 * row["accuracy"]
-        name = row["reference"] or row["head"]
-        axes.axhline(level, color=GREY, linewidth=0.8, linestyle=":")
+    """Draw heads and reference runs as level lines, with their names between the points."""
+    named = sorted((100 * row["accuracy"], _name(row, rows)) for row in rows)
+    levels = [*axes.get_ylim(), *(level for level, _ in named)]
+    apart = LABEL_SHARE * (max(levels) - min(levels))
+    place = float("-inf")
+    for level, name in named:
+        axes.axhline(level, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
+        place = max(level, place + apart)
         axes.annotate(
-            name,
-            (1.0, level),
-            xycoords=("axes fraction", "data"),
-            ha="right",
-            va="bottom",
-            fontsize=8,
-            color=GREY,
-        )
+            name, (LABEL_PLACE, place), xycoords=("axes fraction", "data"), ha="center", va="center",
+            fontsize=8, color=GREY, bbox={"boxstyle": "square,pad=0.15", "color": "white"}, zorder=1,
+        )  # fmt: skip
+
+
+def _name(row: Mapping[str, Any], rows: Rows) -> str:
+    """Return the name of a reference, with its LR layer where there are several."""
+    name = str(row["reference"] or row["head"])
+    several = sum(1 for other in rows if other["reference"] == row["reference"]) > 1
+    return f"{name}, LR layer {row['cut']}" if row["reference"] and several else name
 
 
 def _rank(value: Any) -> tuple[int, Any]:
