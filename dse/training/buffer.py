@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.errors import Problem, UnknownName, UserError
-from dse.training.packing import EXACT_BITS, FloatArray, Quantiser
+from dse.training.packing import FloatArray, Quantiser
 
 IntArray = NDArray[np.int64]
 
@@ -142,14 +142,6 @@ class ReplayBuffer:
             found = f"labels {labels.min()} to {labels.max()}"
             raise UserError(Problem("replay", "labels", found, f"0 to {classes - 1}"))
         return labels.astype(np.int64)
-
-
-class NoReplay(ReplayBuffer):
-    """A buffer that holds nothing, for plans without replays."""
-
-    def __init__(self, elements: int = 1) -> None:
-        nothing = Quantiser(EXACT_BITS, "nearest", 1.0, False, elements)
-        super().__init__(0, elements, nothing, classes=LARGEST_CLASSES, policy="qlr-cl", seed=0)
 
 
 def _require_sizes(capacity: int, elements: int, quantiser: Quantiser, classes: int) -> None:

@@ -16,8 +16,6 @@ from dse.plan.decisions import TrainingPlan, UpdatePolicy
 from dse.plan.learning_key import learning_plan
 from dse.training.record import RunRecord
 from dse.training.task import Job, Task
-from dse.validation.pool import run_jobs
-from dse.validation.store import RunStore
 from dse.workload import Workload
 
 NO_RATE: Final = 0.0
@@ -137,29 +135,3 @@ def stable(tried: Mapping[float, Sequence[RunRecord]]) -> list[float]:
 def _mean(records: Sequence[RunRecord]) -> float:
     values = [record.accuracy for record in records]
     return -1.0 if any(np.isnan(values)) else float(np.mean(values))
-
-
-def search_rates(
-    workload: Workload,
-    plans: Sequence[TrainingPlan],
-    task: Task,
-    store: RunStore,
-    *,
-    seed: int = 0,
-    data_hash: str = "",
-    **options: Any,
-) -> dict[Scheme, float]:
-    """Run the small search for every scheme of ``plans`` and return the rate of each.
-
-    Parameters
-    ----------
-    workload, plans, task: what will be trained; ``task.rates`` are tried.
-    store: keeps the runs; what it has is not run again.
-    seed, data_hash: of the runs.
-    options: of ``run_jobs``. Beyond its deadline, a scheme whose search is not complete has no entry.
-
-    Raises as ``run_jobs`` does.
-
-    """
-    search = RateSearch(workload, task, plans, seed, data_hash)
-    return search.chosen({record.key: record for record in run_jobs(search.jobs(), store, **options)})

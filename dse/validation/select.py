@@ -27,7 +27,6 @@ from dse.workload import Workload
 
 Columns = Mapping[str, NDArray[Any]]
 
-ROLES: Final = ("front", "head", "reference", "space")
 REFERENCES: Final = ("naive", "joint")
 CHEAP_HEADS: Final = tuple(head for head in HEADS if head != "sgd")
 

@@ -18,7 +18,7 @@ from dse.hardware import load_board
 from dse.plan.decisions import NEW_SAMPLES, REPLAYS, ROUNDINGS, PlanBatch, TrainingPlan
 from dse.plan.step import training_step
 from dse.plan.techniques import illegal
-from dse.training.buffer import POLICIES, NoReplay, ReplayBuffer, fair_shares
+from dse.training.buffer import POLICIES, ReplayBuffer, fair_shares
 from dse.training.packing import Quantiser
 from dse.vocabulary import REPLAY_BITS
 from dse.workload import load_network
@@ -274,7 +274,7 @@ def test_the_whole_buffer_is_drawn_again_after_an_update():
 
 
 def test_nothing_is_held_without_slots():
-    for held in (NoReplay(), NoReplay(elements=12), buffer(0, elements=12, bits=3)):
+    for held in (buffer(0), buffer(0, elements=12, bits=3)):
         elements = held.quantiser.elements
         assert held.fill(np.zeros((5, elements), np.float32), np.zeros(5, dtype=int)) == 0
         assert held.update(np.zeros((5, elements), np.float32), np.ones(5, dtype=int), 1) == 0

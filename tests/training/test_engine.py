@@ -15,6 +15,7 @@ from dse.plan.decisions import TrainingPlan
 from dse.training import Job, RunRecord
 from dse.training.engine import run
 from dse.training.events import event_samples
+from dse.training.learner import Learner
 from dse.training.network import Network
 from dse.training.setting import setting_of
 from dse.validation.planned import planned_replay_bytes
@@ -89,6 +90,31 @@ def test_micro_batches_are_merged_without_consequence(mode: str, monkeypatch: py
     assert sizes == {5, 2}  # 32 samples, five at a time
     assert np.allclose(merged.per_experience, written.per_experience, atol=0.02)
     assert merged.key == written.key
+
+
+@pytest.mark.parametrize(("changes", "exact"), [({}, False), ({"new_samples": "recompute"}, False),
+    ({"new_samples": "recompute", "first_input": "dequantised"}, True)])  # fmt: skip
+def test_new_samples_are_learned_as_they_are_held(
+    changes: dict[str, str], exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[Any] = []
+    step = Learner.step
+    monkeypatch.setattr(Learner, "step", lambda self, x, y, seen: batches.append(x) or step(self, x, y, seen))
+    trained(replace(PLAN, replay_bits=2, frozen_bits=32, **changes))  # type: ignore[arg-type]
+    new, replayed = batches[0][:8], batches[0][8:]
+    assert len(np.unique(replayed)) <= 4
+    assert (len(np.unique(new)) > 4) == exact
+
+
+def test_joint_training_takes_as_many_steps_as_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    start = Learner.start_event
+    monkeypatch.setattr(Learner, "start_event", lambda self, n: steps.append(n) or start(self, n))
+    plan = replace(PLAN, images_per_event=80, new_per_batch=4)
+    trained(plan)
+    trained(plan, reference="joint")
+    assert steps[:2] == [60, 60]  # 80 samples, four at a time, three epochs
+    assert steps[2] >= 120
 
 
 def test_replays_keep_what_naive_training_forgets() -> None:

@@ -8,7 +8,8 @@ import pytest
 from dse.plan.decisions import TrainingPlan
 from dse.training.record import RunRecord
 from dse.training.task import Task
-from dse.validation.rates import NO_RATE, RateSearch, representatives, scheme_of, search_rates, stable
+from dse.validation.pool import run_jobs
+from dse.validation.rates import NO_RATE, RateSearch, representatives, scheme_of, stable
 from dse.validation.store import RunStore
 from tests.validation import fake_runs
 from tests.validation.fake_runs import NETWORK
@@ -39,7 +40,9 @@ def test_representatives_are_the_ends_whatever_the_order() -> None:
 def test_the_best_rate_of_the_validation_samples_is_chosen(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
     plans = [*PLANS, TrainingPlan(CUTS[-1], head="ncm"), TrainingPlan(CUTS[-1], head="tinyol")]
-    rates = search_rates(NETWORK, plans, TASK, store, seed=3, workers=1, run=fake_runs.run)
+    search = RateSearch(NETWORK, TASK, plans, seed=3)
+    tried = run_jobs(search.jobs(), store, workers=1, run=fake_runs.run)
+    rates = search.chosen({record.key: record for record in tried})
     assert {scheme.head: rate for scheme, rate in rates.items() if scheme.head != "tinyol"} == {
         "sgd": 0.1,
         "ncm": NO_RATE,
