@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from dse.cost.model import illegal
 from dse.errors import IllegalPlan, Problem, UserError
 from dse.hardware import HardwareProfile
 from dse.plan.decisions import CODES, INT8_NEUTRAL, PlanBatch, TrainingPlan
 from dse.plan.policy import UpdatePolicy
-from dse.plan.techniques.sparse_update import BELOW_CUT, KEEPS_NOTHING, lowest_unit, refusals
+from dse.plan.techniques import plan_problems
+from dse.plan.techniques.sparse_update import lowest_unit
 from dse.search.choices import AUTO, DECISIONS, WHOLE_BATCH, codes_of, read_choices, require_units
 from dse.search.reader import Reader, shown
 from dse.workload import Workload
@@ -155,10 +155,7 @@ def _whole(workload: Workload, plan: TrainingPlan, micro: int, file: str) -> Tra
         canonical = replace(
             canonical, micro_batch=canonical.new_per_batch + canonical.replays_per_batch
         ).canonical(workload)
-    plans = PlanBatch.from_plans(workload, [canonical])
-    problems = list(refusals(workload, plans, file))
-    told = (BELOW_CUT, KEEPS_NOTHING)
-    problems += [Problem(file, "plan", why, "") for why in illegal(workload, plans) if why not in told]
+    problems = plan_problems(workload, canonical, file)
     if problems:
         raise IllegalPlan(problems)
     return canonical

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dse.errors import IllegalPlan, Problem, UserError
-from dse.plan.decisions import CODES, PlanBatch, TrainingPlan
-from dse.plan.techniques import illegal
-from dse.plan.techniques.sparse_update import BELOW_CUT, FROZEN_CLASSIFIER, KEEPS_NOTHING, refusals
+from dse.plan.decisions import CODES, TrainingPlan
+from dse.plan.techniques import plan_problems
+from dse.plan.techniques.sparse_update import FROZEN_CLASSIFIER
 from dse.workload import Workload
 
 _EXECUTED = {
@@ -34,14 +34,7 @@ def require_executable(workload: Workload, plan: TrainingPlan, *, frozen_classif
 
     With ``frozen_classifier`` the last unit need not learn: a single step has no use for new classes.
     """
-    plans = PlanBatch.from_plans(workload, [plan])
-    told = {BELOW_CUT, KEEPS_NOTHING} | ({FROZEN_CLASSIFIER} if frozen_classifier else set())
-    problems = list(refusals(workload, plans, "plan"))
-    problems += [
-        Problem("plan", "", reason, "a plan that a device can execute")
-        for reason in illegal(workload, plans)
-        if reason not in told
-    ]
+    problems = plan_problems(workload, plan, "plan", but=(FROZEN_CLASSIFIER,) if frozen_classifier else ())
     if problems:
         raise IllegalPlan(problems)
 

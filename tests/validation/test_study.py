@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dse.errors import UserError
+from dse.plan.policy import UpdatePolicy
 from dse.training import Job, RunRecord
 from dse.validation import study_run
 from dse.validation.claims import decide
@@ -205,6 +206,59 @@ def test_a_table_of_runs_can_be_read_back(
     back = read_runs(found.study, tmp_path / "runs.csv")
     assert [dict(row) for row in back.rows] == [dict(row) for row in found.rows]
     assert back.summary() == found.summary()
+
+
+ONE_REFERENCE = """
+name = "joint"
+title = "joint"
+question = "what learns?"
+network = "{network}"
+seeds = 2
+[task]
+data = "shapes"
+first = 2
+step = 2
+rates = [0.1, 0.2]
+[common]
+cut = "input"
+replay = "none"
+batch = [[4, 0]]
+images_per_event = 8
+[[grids]]
+name = "joint"
+references = ["joint"]
+policy = ["all", "bias"]
+[[claims]]
+text = "all is better than biases"
+source = "hand"
+better = {{ policy = "all" }}
+worse = {{ policy = "bias" }}
+"""
+
+
+def policy_of(job: Job) -> str:
+    return UpdatePolicy.parse(job.plan.policy).name
+
+
+def test_a_study_of_one_reference_chooses_rates_by_it_and_claims_are_of_it(
+    written: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = fake_runs(monkeypatch, lambda job: 0.9 if policy_of(job) == "all" else 0.5)
+    study = load_study(written(ONE_REFERENCE))
+    found = run_study(study, RunStore(tmp_path / "runs"))
+    assert {job.reference for job in asked if job.split == "validation"} == {"joint"}
+    assert found.verdicts[0].difference == pytest.approx(40)
+
+
+def test_a_table_without_the_runs_of_a_policy_is_refused(
+    written: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_runs(monkeypatch, lambda job: 0.5)
+    found = run_study(load_study(written(ONE_REFERENCE)), RunStore(tmp_path / "runs"))
+    frame = found.to_frame()
+    frame[frame.policy == "all"].to_csv(tmp_path / "runs.csv", index=False)
+    with pytest.raises(UserError, match="2 seeds of each plan"):
+        read_runs(found.study, tmp_path / "runs.csv")
 
 
 def test_what_is_no_table_of_runs_is_refused(written: Callable[..., Path], tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ what an earlier one wrote (what learns and in which widths before heads).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
-from dse.plan.decisions import BoolArray, PlanBatch
+from dse.errors import Problem
+from dse.plan.decisions import BoolArray, PlanBatch, TrainingPlan
 from dse.plan.spec import StepSpec, base_spec
 from dse.plan.techniques import (
     heads,
@@ -52,6 +53,16 @@ def illegal(workload: Workload, plans: PlanBatch) -> dict[str, BoolArray]:
     for technique in TECHNIQUES:
         reasons |= {reason: mask for reason, mask in technique.illegal(workload, plans).items() if mask.any()}
     return reasons
+
+
+def plan_problems(
+    workload: Workload, plan: TrainingPlan, file: str, *, but: Collection[str] = ()
+) -> list[Problem]:
+    """Return every reason why no device can execute ``plan`` as it is written, those in ``but`` left out."""
+    plans = PlanBatch.from_plans(workload, [plan])
+    told = {sparse_update.BELOW_CUT, sparse_update.KEEPS_NOTHING, *but}  # unit by unit, by refusals
+    problems = list(sparse_update.refusals(workload, plans, file))
+    return problems + [Problem(file, "", why, "") for why in illegal(workload, plans) if why not in told]
 
 
 def build_spec(workload: Workload, plans: PlanBatch) -> StepSpec:

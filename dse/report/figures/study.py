@@ -33,6 +33,9 @@ LABEL_PLACE: Final = 0.84
 LABEL_SHARE: Final = 0.035
 """Where the names of references stand across the axes, and how far apart at least, of its height."""
 
+BESIDE: Final = 0.12
+"""How far apart the points of two lines stand where x are words, of the distance between words."""
+
 LOGARITHMIC: Final = ("n_replays", "replay_bits", "images_per_event", "epochs")
 
 Rows = Sequence[Mapping[str, Any]]
@@ -56,7 +59,8 @@ def study_figure(title: str, layout: Mapping[str, Any], summary: Rows) -> Figure
             _references(axes, flat)
             if panel:
                 axes.set_title(f"{NAMES.get(panel, panel)}: {value}")
-        grid[0, 0].set_ylabel("accuracy after the last experience (%)")
+        when = "at the end" if plain else "after the last experience"
+        grid[0, 0].set_ylabel(f"accuracy {when} (%)")
         figure.suptitle(title, x=0.01, ha="left", fontsize=12)
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center", title=NAMES.get(series, series))
@@ -69,14 +73,16 @@ def _draw(axes: Axes, x: str, series: str, rows: Rows) -> None:
     places = sorted(places) if numeric else places
     at = {place: float(place) if numeric else float(number) for number, place in enumerate(places)}
     values = sorted({row[series] for row in rows}, key=_rank)
+    aside = 0.0 if numeric else BESIDE  # words have no order to draw a line along, and room on both sides
     for number, value in enumerate(values):
         mine = sorted((row for row in rows if row[series] == value), key=lambda row: at[row[x]])
+        shift = aside * (number - (len(values) - 1) / 2)
         axes.errorbar(
-            [at[row[x]] for row in mine],
+            [at[row[x]] + shift for row in mine],
             [100 * row["accuracy"] for row in mine],
             yerr=[100 * np.nan_to_num(row["accuracy_half"]) for row in mine],
             color=COLOURS[number % len(COLOURS)], marker="o", markersize=5, capsize=3, linewidth=1.5,
-            label=f"{value}",
+            linestyle="-" if numeric else "none", label=f"{value}",
         )  # fmt: skip
     if numeric and x in LOGARITHMIC:
         axes.set_xscale("log")
