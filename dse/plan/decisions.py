@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from dse.errors import UnknownName
 from dse.plan.policy import UpdatePolicy
-from dse.vocabulary import DTYPES
+from dse.plan.structure import Checkpoints, Patches
+from dse.vocabulary import DTYPE_BYTES, DTYPES
 from dse.workload import Workload
 
 IntArray = NDArray[np.int64]
@@ -37,6 +38,9 @@ GRADIENT_SCALINGS: Final = ("none", "qas")
 WEIGHT_ROUNDINGS: Final = ("nearest", "stochastic")
 CLASSIFIER_DTYPES: Final = ("learning", "fp32")
 FROZEN_BITS: Final = (8, 32)
+IN_PLACE: Final = ("elementwise", "none", "depthwise")
+IM2COL: Final = ("library", "none", "full")
+SAVED_BITS: Final = (2, 4, 8, 32)
 
 CODES: Final[dict[str, tuple[str, ...]]] = {
     "head": HEADS,
@@ -53,13 +57,18 @@ CODES: Final[dict[str, tuple[str, ...]]] = {
     "classifier_dtype": CLASSIFIER_DTYPES,
     "gradient_scaling": GRADIENT_SCALINGS,
     "weight_rounding": WEIGHT_ROUNDINGS,
+    "in_place": IN_PLACE,
+    "im2col": IM2COL,
 }
 """Categorical decisions and their words; a column holds positions in these tuples."""
+
+LIFESPAN_CHOICES: Final = ("in_place", "checkpoints", "saved_bits", "im2col", "patches")
+"""Decisions that change how long buffers live and how large they are, but not what they are for."""
 
 STEP_CHOICES: Final = (
     "head", "replay", "cut", "policy", "frozen_bits", "replay_bits", "learning_dtype", "bn_mode",
     "optimiser", "new_per_batch", "replays_per_batch", "micro_batch", "update", "new_samples", "first_input",
-    "persist_every", "backward_dtype", "accumulator_dtype", "classifier_dtype",
+    "persist_every", "backward_dtype", "accumulator_dtype", "classifier_dtype", *LIFESPAN_CHOICES,
 )  # fmt: skip
 """Decisions that change the training step, or what stands in memory beside it."""
 
@@ -69,6 +78,9 @@ EVENT_CHOICES: Final = (
 )  # fmt: skip
 """Decisions that leave the training step as it is: how often it runs, at which clock, where replays are kept,
 and how numbers are scaled and rounded, which has no price."""
+
+AS_COMPUTED: Final = 32
+"""Saved bits that stand for "in the width in which they were computed"."""
 
 INT8_NEUTRAL: Final[dict[str, Any]] = {
     "backward_dtype": "fp32", "accumulator_dtype": "fp32", "classifier_dtype": "learning",
@@ -83,6 +95,8 @@ class TrainingPlan:
 
     ``cut`` is the LR layer: the tensor after unit ``cut``; for the last unit the vector that enters it;
     -1 is the network input. ``persist_every`` = 0 keeps the learned weights in retained RAM alone.
+    ``checkpoints`` and ``patches`` are words of ``dse.plan.structure``; ``saved_bits`` = 32 keeps saved
+    activations as they were computed.
     """
 
     cut: int
@@ -111,6 +125,11 @@ class TrainingPlan:
     classifier_dtype: str = "learning"
     gradient_scaling: str = "qas"
     weight_rounding: str = "stochastic"
+    in_place: str = "elementwise"
+    checkpoints: str = "none"
+    saved_bits: int = 32
+    im2col: str = "library"
+    patches: str = "none"
 
     def canonical(self, workload: Workload) -> TrainingPlan:
         """Return the plan with decisions that mean nothing for its head or replay set to neutral values.
@@ -122,6 +141,7 @@ class TrainingPlan:
             plan = replace(
                 plan, cut=len(workload.units) - 1, replay="none", replay_bits=32, policy="last-1",
                 learning_dtype="fp32", bn_mode="folded", optimiser="sgd", first_input="dequantised",
+                checkpoints="none", saved_bits=AS_COMPUTED,
             )  # fmt: skip
         if plan.head in ("ncm", "slda", "tinyol"):
             plan = replace(
@@ -133,6 +153,12 @@ class TrainingPlan:
             plan = replace(plan, replay_bits=8, rounding="nearest")
         if plan.learning_dtype != "int8":
             plan = replace(plan, **INT8_NEUTRAL)
+        if plan.saved_bits >= 8 * DTYPE_BYTES.get(plan.learning_dtype, 0):
+            plan = replace(plan, saved_bits=AS_COMPUTED)
+        cut_layer = workload.units[plan.cut].cut_layer if 0 <= plan.cut < len(workload.units) else -1
+        checkpoints = Checkpoints.parse(plan.checkpoints)  # a list that fits nowhere is refused, not dropped
+        if not checkpoints.units and not checkpoints.places(workload, cut_layer):
+            plan = replace(plan, checkpoints="none")
         return replace(plan, replays_per_batch=min(plan.replays_per_batch, plan.n_replays))
 
 
@@ -141,7 +167,8 @@ class PlanBatch:
     """P training plans in columns; see ``TrainingPlan`` for the meaning of each.
 
     Arrays have shape (P,) except ``weight_ratio`` and ``bias_learns``, which are (P, U).
-    ``replay_level`` holds names, because levels belong to a board.
+    ``replay_level`` holds names, because levels belong to a board; ``patches`` codes; ``checkpoints`` is empty
+    where no plan has any.
     """
 
     head: IntArray
@@ -168,10 +195,15 @@ class PlanBatch:
     classifier_dtype: IntArray
     gradient_scaling: IntArray
     weight_rounding: IntArray
+    in_place: IntArray
+    saved_bits: IntArray
+    im2col: IntArray
+    patches: IntArray
     replay_level: tuple[str, ...]
     weight_ratio: FloatArray
     bias_learns: BoolArray
     policy_names: tuple[str, ...] = ()
+    checkpoints: tuple[Checkpoints, ...] = ()
 
     def __len__(self) -> int:
         return len(self.cut)
@@ -201,8 +233,12 @@ class PlanBatch:
         policies = [UpdatePolicy.parse(plan.policy) for plan in plans]
         columns = {name: [getattr(plan, name) for plan in plans] for name in COLUMN_NAMES}
         columns["policy"] = list(range(len(plans)))
+        patches = [Patches.parse(plan.patches) for plan in plans]
+        columns["patches"] = [0 if found is None else found.code for found in patches]
         levels = tuple(plan.replay_level for plan in plans)
-        return cls.from_columns(workload, columns, policies, levels)
+        checkpoints = tuple(Checkpoints.parse(plan.checkpoints) for plan in plans)
+        batch = cls.from_columns(workload, columns, policies, levels)
+        return replace(batch, checkpoints=checkpoints if any(map(_splits, checkpoints)) else ())
 
     @classmethod
     def from_columns(
@@ -214,7 +250,8 @@ class PlanBatch:
     ) -> PlanBatch:
         """Build a batch from columns; words or codes are accepted for categoricals.
 
-        ``columns["policy"]`` holds positions in ``policies``. Columns that are absent take the default
+        ``columns["policy"]`` holds positions in ``policies``, ``columns["checkpoints"]`` the K of "every K" (0:
+        none), ``columns["patches"]`` codes. Columns that are absent take the default
         of ``TrainingPlan``; those of int8 learning are neutral where learning is not in int8.
         """
         count = len(columns["cut"])
@@ -222,7 +259,7 @@ class PlanBatch:
         values: dict[str, Any] = {}
         for name in COLUMN_NAMES:
             given = columns.get(name)
-            values[name] = _coded(name, [getattr(default, name)] * count if given is None else given)
+            values[name] = _coded(name, [_default(default, name)] * count if given is None else given)
         other = values["learning_dtype"] != LEARNING_DTYPES.index("int8")
         for name, neutral in INT8_NEUTRAL.items():
             if name not in columns:
@@ -231,14 +268,28 @@ class PlanBatch:
         ratio, bias = _policy_tables(workload, policies, which, values["cut"])
         levels = tuple(replay_level) if replay_level is not None else ("auto",) * count
         names = tuple(policies[index].name for index in which)
-        return cls(**values, replay_level=levels, weight_ratio=ratio, bias_learns=bias, policy_names=names)
+        every = np.asarray(columns.get("checkpoints", ()), dtype=np.int64)
+        return cls(
+            **values, replay_level=levels, weight_ratio=ratio, bias_learns=bias, policy_names=names,
+            checkpoints=tuple(Checkpoints(int(step)) for step in every) if every.any() else (),
+        )  # fmt: skip
 
 
 COLUMN_NAMES: Final = (
     "head", "replay", "cut", "frozen_bits", "replay_bits", "learning_dtype", "bn_mode", "optimiser",
     "new_per_batch", "replays_per_batch", "micro_batch", "update", "new_samples", "first_input",
     "n_replays", "rounding", "images_per_event", "epochs", "persist_every", *INT8_NEUTRAL,
+    "in_place", "saved_bits", "im2col", "patches",
 )  # fmt: skip
+
+
+def _splits(checkpoints: Checkpoints) -> bool:
+    return checkpoints != Checkpoints()
+
+
+def _default(plan: TrainingPlan, name: str) -> Any:
+    """Return the default of a column; no patches are code 0."""
+    return 0 if name == "patches" else getattr(plan, name)
 
 
 def _coded(name: str, values: Sequence[Any] | NDArray[Any]) -> IntArray:

@@ -8,36 +8,41 @@ every pass.
 
 from __future__ import annotations
 
+import numpy as np
+
+from dse.plan.again import clamp_saved
 from dse.plan.decisions import IntArray
 from dse.plan.learning import Learning
-from dse.plan.spec import INT8_BYTES, SUM_BYTES, StepSpec
-from dse.plan.tensors import Tensor, owner_of, tensors_of
-from dse.plan.timeline import Content, Schedule
-from dse.vocabulary import Role, Saved
+from dse.plan.spec import SUM_BYTES, StepSpec
+from dse.plan.tensors import Tensor, tensors_of
+from dse.plan.timeline import Content, Holds, Schedule
+from dse.vocabulary import Role
 
 
 def add_int8_buffers(schedule: Schedule, spec: StepSpec, learning: Learning) -> None:
     """Add to ``schedule`` what plans that learn in int8 need; nothing for the others."""
-    for tensor in tensors_of(schedule.workload)[0]:
+    mode = "none" if spec.structure.in_place == "none" else "elementwise"
+    for tensor in tensors_of(schedule.workload, mode)[0]:
         count = spec.micro * tensor.elements
-        _clamp_mask(schedule, spec, tensor, count * learning.error_needed[tensor.root])
+        _clamp_mask(schedule, spec, learning, tensor, count)
         _error_sums(schedule, spec, learning, tensor, count * learning.error_needed[tensor.last])
     _classifier_input(schedule, spec, learning)
 
 
-def _clamp_mask(schedule: Schedule, spec: StepSpec, tensor: Tensor, count: IntArray) -> None:
+def _clamp_mask(
+    schedule: Schedule, spec: StepSpec, learning: Learning, tensor: Tensor, count: IntArray
+) -> None:
     """Keep what the clamp of a requantisation let pass, until the error comes back to it."""
-    layers, clock = schedule.workload.layers, schedule.clock
-    root = layers[tensor.root]
-    clamps = root.operator is not None or root.element_operation == "add"
-    if not clamps or any(layers[member].saves == Saved.MASK for member in tensor.members):
-        return
-    narrow = spec.output_bytes(owner_of(schedule.workload, tensor)) == INT8_BYTES
-    schedule.add(
-        Role.SAVED_ACTIVATIONS, f"{root.name} (1-bit clamp mask)", f"backward pass of {root.name}",
-        clock.forward(tensor.root), clock.backward(tensor.root, 0), -(-count // 8) * narrow,
-        content=Content.MASK,
-    )  # fmt: skip
+    clock, name = schedule.clock, schedule.workload.layers[tensor.root].name
+    size = -(-count // 8) * clamp_saved(schedule.workload, spec, learning, tensor.root)
+    left = np.ones(len(spec), dtype=bool)
+    for step, runs in enumerate(learning.backward_runs(tensor.root)):  # the first one that runs reads it
+        schedule.add(
+            Role.SAVED_ACTIVATIONS, f"{name} (1-bit clamp mask)", f"backward pass of {name}",
+            clock.last_forward(tensor.root), clock.backward(tensor.root, step), size * (left & runs),
+            content=Content.MASK, holds=Holds.CLAMP, place=tensor.root,
+        )  # fmt: skip
+        left &= ~runs
 
 
 def _error_sums(
@@ -50,7 +55,7 @@ def _error_sums(
             continue  # element by element: a second pass costs no MAC and no buffer
         slot, reason = schedule.clock.backward(reader, 1), "summed up before its int8 scale is known"
         size = SUM_BYTES * count * spec.int8_errors
-        schedule.add(Role.TRANSIENT_ACTIVATIONS, name, reason, slot, slot, size, content=Content.OPERAND)
+        schedule.add(Role.TRANSIENT_ACTIVATIONS, name, reason, slot, slot, size, content=Content.OPERAND, holds=Holds.SUMS, place=tensor.root)
 
 
 def _classifier_input(schedule: Schedule, spec: StepSpec, learning: Learning) -> None:
@@ -59,4 +64,4 @@ def _classifier_input(schedule: Schedule, spec: StepSpec, learning: Learning) ->
     size = SUM_BYTES * spec.micro * last.input_elements * spec.fp32_classifier * learning.runs(last.layer)
     slot, reason = schedule.clock.forward(last.layer), f"forward pass of {last.name} in fp32"
     name = f"input of {last.name} (widened)"
-    schedule.add(Role.TRANSIENT_ACTIVATIONS, name, reason, slot, slot, size, content=Content.OPERAND)
+    schedule.add(Role.TRANSIENT_ACTIVATIONS, name, reason, slot, slot, size, content=Content.OPERAND, holds=Holds.WIDE_INPUT, place=last.layer)

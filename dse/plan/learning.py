@@ -44,6 +44,17 @@ class Learning:
         result: BoolArray = self.kept_channels[:, unit] > 0
         return result
 
+    def backward_runs(self, layer: int) -> tuple[BoolArray, BoolArray, BoolArray]:
+        """Return where each step of the backward pass of ``layer`` runs (``Clock.backward``), (P,) each."""
+        unit, late = self.unit_at(layer), self.spec.update_late
+        learns = self.norm_learns[layer] & self.runs(layer)
+        early = np.asarray(learns)  # the gradient of a norm, before its input gradient
+        if unit is not None:
+            folded = mode_is(self.spec, "folded") | (self.workload.units[unit].norm_channels == 0)
+            learns = (self.trained_weights[:, unit] > 0) | ((self.trained_affine[:, unit] > 0) & folded)
+            early = learns & ~late
+        return early, self.error_passes[layer], np.asarray(learns & late)
+
     def unit_dtype(self, unit: int) -> IntArray:
         """Return the code of the dtype that kernels of ``unit`` compute in, (P,)."""
         if unit < len(self.workload.units) - 1:

@@ -10,9 +10,10 @@ import json
 from dataclasses import replace
 from typing import Final
 
-from dse.plan.decisions import INT8_NEUTRAL, TrainingPlan
+from dse.plan.decisions import AS_COMPUTED, INT8_NEUTRAL, TrainingPlan
 from dse.plan.policy import UpdatePolicy
 from dse.plan.spec import kept_channels
+from dse.vocabulary import DTYPE_BYTES
 from dse.workload import Workload
 
 LEARNING_CHOICES: Final = (
@@ -22,10 +23,13 @@ LEARNING_CHOICES: Final = (
 )  # fmt: skip
 """Decisions that what is learned can depend on; those from the micro-batch on in int8 learning alone."""
 
-OF_INT8: Final = ("micro_batch", *INT8_NEUTRAL)
-"""Those of them that nothing else than int8 learning depends on."""
+UNLEARNED: Final[dict[str, str]] = {
+    "in_place": "elementwise", "checkpoints": "none", "im2col": "library", "patches": "none",
+}  # fmt: skip
+"""Decisions about lifespans that leave every number as it is, and the value that stands for them all."""
 
 EXACT_BITS: Final = 32
+FRAME_BITS: Final = 8
 
 
 def quantises_new(plan: TrainingPlan) -> bool:
@@ -41,16 +45,47 @@ def quantises_new(plan: TrainingPlan) -> bool:
     return plan.replay != "raw" and plan.first_input == "stored"
 
 
+def keeps_stored_input(plan: TrainingPlan) -> bool:
+    """Return whether the saved input of the first learning unit stays at the width in which it is stored.
+
+    That is the replay bits, or those of a captured frame; raw samples that pass the frozen stage inside the
+    mini-batch never exist at replay bits.
+    """
+    if plan.first_input != "stored":
+        return False
+    if plan.cut < 0:
+        return 8 * DTYPE_BYTES[plan.learning_dtype] > FRAME_BITS
+    computed = plan.replay == "raw" and plan.new_samples != "cache_latent"
+    return not computed and plan.replay_bits < 8 * DTYPE_BYTES[plan.learning_dtype]
+
+
+def counts(plan: TrainingPlan, name: str) -> bool:
+    """Return whether what ``plan`` learns can depend on its decision ``name``, one of ``LEARNING_CHOICES``.
+
+    The width of saved activations counts where it is less than that in which they are computed; then, and in
+    int8 learning, the micro-batch counts, because numbers in it share their scales.
+    """
+    narrow = plan.saved_bits < AS_COMPUTED
+    if name == "saved_bits":
+        return narrow
+    if name == "micro_batch":
+        return narrow or plan.learning_dtype == "int8"
+    return name not in INT8_NEUTRAL or plan.learning_dtype == "int8"
+
+
 def learning_plan(workload: Workload, plan: TrainingPlan) -> TrainingPlan:
     """Return the plan that every plan with the same training run shares.
 
     What a board decides, or what changes the order of the arithmetic alone, becomes neutral: micro-batches
-    are the mini-batch, updates accumulate, weights are persisted each event, replays lie wherever they fit.
-    Where errors or accumulators are int8 the micro-batch stays: their scales depend on it.
+    are the mini-batch, updates accumulate, weights are persisted each event, replays lie wherever they fit,
+    nothing is run again, patch by patch, in place or by im2col. Where errors, accumulators or saved
+    activations are narrow the micro-batch stays: their scales depend on it. With narrow saved activations it
+    counts, too, whether the first input stays as stored instead.
     """
     plan = plan.canonical(workload)
     batch = plan.new_per_batch + plan.replays_per_batch
-    by_micro_batch = "int8" in (plan.backward_dtype, plan.accumulator_dtype)
+    narrow = plan.saved_bits < AS_COMPUTED
+    by_micro_batch = narrow or "int8" in (plan.backward_dtype, plan.accumulator_dtype)
     new_samples = "cache_latent" if quantises_new(plan) else "recompute"
     bits, rounding = plan.replay_bits, plan.rounding
     if plan.replay == "none" and new_samples == "recompute":
@@ -61,11 +96,12 @@ def learning_plan(workload: Workload, plan: TrainingPlan) -> TrainingPlan:
         micro_batch=min(plan.micro_batch, batch) if by_micro_batch else batch,
         update="accumulate",
         persist_every=1,
-        first_input="dequantised",
+        first_input="stored" if narrow and keeps_stored_input(plan) else "dequantised",
         new_samples=new_samples,
         replay_bits=bits,
         rounding=rounding if bits < EXACT_BITS else "nearest",
         frozen_bits=plan.frozen_bits if plan.cut >= 0 else EXACT_BITS,
+        **UNLEARNED,
     )
 
 
@@ -78,9 +114,7 @@ def learning_content(workload: Workload, plan: TrainingPlan) -> dict[str, object
     policy = UpdatePolicy.parse(plan.policy)
     ratio, bias = policy.resolve(workload, plan.cut)
     content: dict[str, object] = {
-        name: getattr(plan, name)
-        for name in LEARNING_CHOICES
-        if plan.learning_dtype == "int8" or name not in OF_INT8
+        name: getattr(plan, name) for name in LEARNING_CHOICES if counts(plan, name)
     }
     content["policy"] = [ratio.tolist(), bias.tolist()]
     kept = kept_channels(workload, ratio)

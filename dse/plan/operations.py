@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from dse.plan.decisions import IntArray, TrainingPlan
-from dse.plan.timeline import Content
+from dse.plan.timeline import Content, Holds, Kind
 from dse.vocabulary import Role
 from dse.workload import Workload
 
@@ -31,63 +31,7 @@ class Phase(StrEnum):
     INFERENCE = "inference"  # once per inference, between learning events
 
 
-class Kind(StrEnum):
-    """What an operation does."""
-
-    FROZEN = "frozen fwd"
-    STORE = "store latent"
-    LOAD = "load micro-batch"
-    FORWARD = "fwd"
-    LOSS = "loss"
-    RECOMPUTE = "recompute fwd"  # of a checkpoint segment, again before its backward pass
-    BWD_WEIGHT = "bwd_weight"
-    BWD_INPUT = "bwd_input"
-    BWD_UPDATE = "bwd_weight+update"  # the weight gradient behind the input gradient, with the unit's update
-    UPDATE = "update"
-    INFER = "infer"
-
-
-class Holds(StrEnum):
-    """What a buffer holds; with ``StepBuffer.place`` (a layer, unit or -1) and a moment it is unique."""
-
-    # written by the frozen stage, one image at a time; place: layer that writes it
-    FRAME = "input frame"  # -1; also the frame of an inference
-    FROZEN = "frozen activation"  # root layer
-    # the learning stage, one micro-batch at a time (batch first, then the layer's shape)
-    LATENTS = "latents"  # -1, in the activation dtype
-    STORED = "stored latents"  # reader layer: its kept channels, packed at replay bits
-    ACTIVATION = "activation"  # root layer
-    PACKED = "packed activation"  # root layer (-1: latents), or reader layer for a slice: at saved bits
-    SLICE = "slice"  # reader layer: its kept input channels in the activation dtype
-    OPERAND = "operand"  # reader layer: its kept input channels widened for the weight gradient
-    MASK = "mask"  # layer: one bit per element, packed
-    SAVED_INPUT = "saved input"  # layer (hard-swish)
-    INDEX = "index"  # layer (max pooling)
-    NORM = "norm"  # layer: input, and statistics behind it
-    CLAMP = "clamp mask"  # root layer, int8
-    SUMS = "error sums"  # root layer, int8 errors
-    WIDE_INPUT = "widened classifier input"  # reader layer
-    ERROR = "error"  # root layer: error of the tensor that this layer writes
-    # one unit
-    GRADIENT = "gradient"  # unit: of its learning weights, then of its learning affine parameters
-    WORKSPACE = "workspace"  # layer, or -1 for a head
-    # inference
-    INFERRED = "inferred activation"  # root layer
-    # alive throughout; place: unit unless said otherwise
-    LEARNING_WEIGHT = "learning weight"  # those that learn
-    LEARNING_AFFINE = "learning affine"  # biases, scales, shifts that learn; running statistics behind them
-    FROZEN_WEIGHT = "frozen weight"  # those that do not
-    FROZEN_AFFINE = "frozen affine"
-    STATE = "optimiser state"
-    COPY_WEIGHT = "inference copy of weights"
-    COPY_AFFINE = "inference copy of biases"
-    PERSISTENT_WEIGHT = "persistent copy of weights"
-    PERSISTENT_AFFINE = "persistent copy of affine parameters"
-    HEAD = "head state"  # -1
-    PERSISTENT_HEAD = "persistent copy of head state"  # -1
-    NEW_SAMPLES = "new samples"  # -1
-    REPLAYS = "replays"  # -1
-    LABELS = "labels"  # -1
+__all__ = ["Holds", "Kind", "Operation", "Phase", "StepBuffer", "StepSchedule"]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from dse.plan.decisions import BN_MODES, BoolArray, FloatArray, IntArray, PlanBatch
+from dse.plan.structure import Structure, structures
 from dse.workload import Workload
 
 # Bytes of (weight, bias or affine parameter, activation, error, gradient accumulator, word of optimiser
@@ -25,6 +26,7 @@ FP32_BYTES: Final = 4
 SUM_BYTES: Final = 4  # int32 or fp32: what products of narrow numbers are summed up in
 INT8_BYTES: Final = 1
 BIAS_BYTES: Final = 4  # int32 beside int8 weights, fp32 beside fp32 weights
+SCALE_BYTES: Final = 4  # fp32, one per tensor that is held at saved bits
 FRAME_BYTES: Final = 1  # one byte per element of a captured input (8-bit camera or sensor samples)
 
 
@@ -53,6 +55,9 @@ class StepSpec:
     micro: IntArray
     latent_bits: IntArray  # width at which the learning stage's inputs are held between passes
     keeps_stored_input: BoolArray  # saved input of the first learning unit stays at latent_bits
+    structure: Structure  # what all P plans share: who works in place, what runs again, what runs by patches
+    saved_bits: IntArray  # width at which saved activations are held; 32: as computed
+    im2col: IntArray  # code: by the library, none, or one sample unfolded whole
     accumulators: BoolArray  # every gradient lives through the mini-batch
     update_late: BoolArray  # the update of a unit follows its input gradient at once
     gradient_buffer: BoolArray  # a gradient exists as a buffer (not fused into the update)
@@ -91,6 +96,14 @@ class StepSpec:
             return self.grad_bytes
         return np.where(self.fp32_classifier, FP32_BYTES, self.grad_bytes)
 
+    def packs_saved(self) -> BoolArray:
+        """Where saved activations are held in fewer bits than they were computed in, (P,)."""
+        return np.asarray(self.saved_bits < 8 * self.act_bytes)
+
+    def packed_bytes(self, elements: IntArray) -> IntArray:
+        """Bytes of ``elements`` (P,) saved activations at the saved bits, with the scale of the tensor."""
+        return np.asarray(-(-elements * self.saved_bits // 8) + SCALE_BYTES * (elements > 0))
+
     def operand_bytes(self, unit: int) -> IntArray:
         """Bytes per element at which a weight gradient of ``unit`` reads the unit's input, (P,)."""
         return np.asarray(np.maximum(self.act_bytes, self.error_bytes(unit)))
@@ -125,6 +138,7 @@ def base_spec(workload: Workload, plans: PlanBatch) -> StepSpec:
         bn_mode=plans.bn_mode,
         samples=batch, new_samples=plans.new_per_batch, replay_samples=plans.replays_per_batch, micro=ones,
         latent_bits=8 * widths[:, 2], keeps_stored_input=no,
+        structure=_structure(workload, plans), saved_bits=plans.saved_bits, im2col=plans.im2col,
         accumulators=batch > 1, update_late=no, gradient_buffer=yes,
         optimiser=zeros, state_per_parameter=zeros,
         frozen_new=no, frozen_replays=no,
@@ -132,6 +146,14 @@ def base_spec(workload: Workload, plans: PlanBatch) -> StepSpec:
         head_sample_macs=zeros, head_sample_elements=zeros, head_event_macs=zeros,
         head_sample_bytes=zeros, head_event_state_bytes=zeros, head_event_workspace_bytes=zeros,
     )  # fmt: skip
+
+
+def _structure(workload: Workload, plans: PlanBatch) -> Structure:
+    """Return what ``plans`` share; raises ValueError where they do not share a schedule."""
+    found = [structure for structure, _ in structures(workload, plans)]
+    if len(found) != 1:
+        raise ValueError(f"plans of {len(found)} schedules in one batch; ``structures`` sorts them")
+    return found[0]
 
 
 def mode_is(spec: StepSpec, name: str) -> BoolArray:

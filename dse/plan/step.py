@@ -13,12 +13,14 @@ from typing import Final
 
 import numpy as np
 
+from dse.plan.again import runs_again
 from dse.plan.decisions import BoolArray, FloatArray, IntArray, PlanBatch
 from dse.plan.learning import Learning, learning_of
+from dse.plan.patches import regions_of
 from dse.plan.schedule import build_schedule
 from dse.plan.spec import BIAS_BYTES, StepSpec
 from dse.plan.techniques import build_spec
-from dse.plan.timeline import Schedule
+from dse.plan.timeline import BACKWARD, Holds, Kind, Schedule
 from dse.plan.workspace import WorkspaceTable
 from dse.vocabulary import PASSES, Role
 from dse.workload import Workload
@@ -45,6 +47,7 @@ class TrainingStep:
     traffic: Traffic
     frozen_units: BoolArray  # (P, U) units of the frozen stage
     frozen_layers: BoolArray  # (P, L)
+    frozen_repeat: FloatArray  # (L,) how often each layer computes an element of the frozen stage, in the mean
     frozen_activation_bytes: FloatArray  # (P, U, 2) activations read, written per image
     latent_elements: IntArray  # (P,) per sample
     latent_bytes: IntArray  # (P,) per stored sample
@@ -80,7 +83,8 @@ def training_step(
     spec = build_spec(workload, plans)
     learning = learning_of(workload, spec)
     schedule = build_schedule(workload, spec, workspace, cores)
-    active = _active(workload, spec, learning, lowest_unit_bwd_input)
+    again = runs_again(workload, spec, learning)
+    active = _active(workload, spec, learning, again, lowest_unit_bwd_input)
     scale = spec.samples / spec.micro
     layers = np.arange(len(workload.layers))
     runs = (layers > spec.cut_layer[:, None]) & spec.backprop[:, None]
@@ -90,13 +94,14 @@ def training_step(
     return TrainingStep(
         workload, spec, learning, schedule,
         macs=_macs(workload, spec, active),
-        calls=np.ceil(scale)[:, None, None] * (active > 0),
-        layer_fwd=spec.samples[:, None] * runs.astype(float),
+        calls=np.ceil(scale)[:, None, None] * np.ceil(active),
+        layer_fwd=spec.samples[:, None] * (runs + again.T.astype(float)),
         layer_bwd=spec.samples[:, None] * learning.error_passes.T.astype(float),
-        traffic=_traffic(schedule, spec, learning, active, scale),
+        traffic=_traffic(schedule, spec, learning, again, active, scale),
         frozen_units=frozen_units,
         frozen_layers=layers <= spec.cut_layer[:, None],
-        frozen_activation_bytes=_frozen_activation_bytes(schedule),
+        frozen_repeat=_frozen_repeat(workload, spec),
+        frozen_activation_bytes=_frozen_activation_bytes(schedule, spec),
         latent_elements=elements,
         latent_bytes=-(-elements * spec.latent_bits // 8),
         static_bytes=_static_bytes(workload, spec, learning, frozen_units),
@@ -111,10 +116,22 @@ def _latent_elements(workload: Workload, spec: StepSpec) -> IntArray:
     return result
 
 
-def _active(workload: Workload, spec: StepSpec, learning: Learning, lowest: bool) -> FloatArray:
-    """Share of each unit's MACs that a pass executes: (P, U, 3)."""
+def _frozen_repeat(workload: Workload, spec: StepSpec) -> FloatArray:
+    """How often the frozen stage and inference compute each layer, (L,): patches overlap."""
+    result = np.ones(len(workload.layers))
+    patches = spec.structure.patches
+    if patches is not None:
+        for layer in range(workload.units[patches.unit].cut_layer + 1):
+            result[layer] = regions_of(workload, patches).repeat(layer)
+    return result
+
+
+def _active(
+    workload: Workload, spec: StepSpec, learning: Learning, again: BoolArray, lowest: bool
+) -> FloatArray:
+    """How often each unit's MACs are executed by a pass, in parts where some channels learn: (P, U, 3)."""
     first = np.array([unit.layer for unit in workload.units])
-    runs = (first > spec.cut_layer[:, None]) & spec.backprop[:, None]
+    runs = ((first > spec.cut_layer[:, None]) & spec.backprop[:, None]) + again[first].T.astype(np.int64)
     passes = learning.error_passes[first].T
     if lowest:
         learns = learning.parameters > 0
@@ -132,24 +149,27 @@ def _macs(workload: Workload, spec: StepSpec, active: FloatArray) -> FloatArray:
 
 
 def _traffic(
-    schedule: Schedule, spec: StepSpec, learning: Learning, active: FloatArray, scale: FloatArray
-) -> Traffic:
+    schedule: Schedule, spec: StepSpec, learning: Learning, again: BoolArray, active: FloatArray,
+    scale: FloatArray,
+) -> Traffic:  # fmt: skip
     shape = (len(spec), len(schedule.workload.units) + 1, len(PASSES), 2)
     roles = (
         Role.SAVED_ACTIVATIONS, Role.TRANSIENT_ACTIVATIONS, Role.LEARNING_WEIGHTS, Role.FROZEN_WEIGHTS,
         Role.GRADIENTS, Role.OPTIMISER_STATE, Role.HEAD_STATE,
     )  # fmt: skip
     traffic = {role: np.zeros(shape) for role in roles}
-    places = _places(schedule)
+    places, clock = _places(schedule), schedule.clock
     for buffer in schedule.buffers:
         if buffer.role not in (Role.SAVED_ACTIVATIONS, Role.TRANSIENT_ACTIVATIONS):
             continue
-        if buffer.start <= schedule.clock.store:
-            continue  # the frozen stage is counted per image
+        written = max(buffer.start, clock.load) if buffer.holds == Holds.LATENTS else buffer.start
+        if not clock.load <= written <= clock.update:
+            continue  # the frozen stage is counted per image, and so is inference
         moved = buffer.size * scale
-        traffic[buffer.role][:, *places[buffer.start], WRITE] += moved
+        traffic[buffer.role][:, *places[written], WRITE] += moved
         for op in buffer.reads:
-            traffic[buffer.role][:, *places[op], READ] += moved * _executes(schedule, spec, learning, op)
+            executes = _executes(schedule, spec, learning, again, op)
+            traffic[buffer.role][:, *places[op], READ] += moved * executes
     _parameter_traffic(traffic, schedule.workload, spec, learning, active, np.ceil(scale))
     for direction in (READ, WRITE):
         touched = spec.head_sample_bytes * spec.new_samples
@@ -157,30 +177,25 @@ def _traffic(
     return traffic
 
 
-def _executes(schedule: Schedule, spec: StepSpec, learning: Learning, op: int) -> BoolArray:
+def _executes(schedule: Schedule, spec: StepSpec, learning: Learning, again: BoolArray, op: int) -> BoolArray:
     """Return where the operation ``op`` of the learning stage is executed at all, (P,)."""
-    clock = schedule.clock
-    if not clock.backward(clock.layers - 1, 0) <= op < clock.update:
-        return np.ones(len(spec), dtype=bool)
-    back, step = divmod(op - clock.backward(clock.layers - 1, 0), 3)
-    layer = clock.layers - 1 - back
-    unit = learning.unit_at(layer)
-    if step == 1 or unit is None:
-        return np.asarray(learning.error_passes[layer])
-    return np.asarray((learning.parameters[:, unit] > 0) & (spec.update_late == (step == 2)))
+    kind, layer = schedule.clock.sequence[op]
+    if kind == Kind.RECOMPUTE:
+        return np.asarray(again[layer])
+    if kind in BACKWARD:
+        return learning.backward_runs(layer)[BACKWARD.index(kind)]
+    return np.ones(len(spec), dtype=bool)
 
 
 def _places(schedule: Schedule) -> dict[int, tuple[int, int]]:
-    """Operation -> (unit row, pass): which unit's time an operation belongs to."""
+    """Operation -> (unit row, pass): which unit's time an operation of the step belongs to."""
     clock, workload = schedule.clock, schedule.workload
     rest = len(workload.units)
+    passes = {Kind.FORWARD: 0, Kind.RECOMPUTE: 0, Kind.BWD_WEIGHT: 2, Kind.BWD_INPUT: 1, Kind.BWD_UPDATE: 2}
     places = {clock.load: (rest, 0), clock.loss: (rest, 0), clock.update: (rest, 3)}
-    for layer in range(len(workload.layers)):
-        unit = int(workload.unit_of_layer[layer])
-        row = unit if unit >= 0 else 0
-        places[clock.forward(layer)] = (row, 0)
-        places[clock.backward(layer, 0)] = places[clock.backward(layer, 2)] = (row, 2)
-        places[clock.backward(layer, 1)] = (row, 1)
+    for op, (kind, layer) in enumerate(clock.sequence):
+        if kind in passes:
+            places[op] = (max(int(workload.unit_of_layer[layer]), 0), passes[kind])
     return places
 
 
@@ -222,19 +237,29 @@ def _parameter_traffic(
         traffic[Role.OPTIMISER_STATE][:, units, 3, direction] += state
 
 
-def _frozen_activation_bytes(schedule: Schedule) -> FloatArray:
+def _frozen_activation_bytes(schedule: Schedule, spec: StepSpec) -> FloatArray:
     """Activation bytes that each unit of the frozen stage reads and writes per image: (P, U, 2)."""
     workload, clock = schedule.workload, schedule.clock
     moved = np.zeros((schedule.plans, len(workload.units), 2))
     owner = np.maximum(workload.unit_of_layer, 0)
     for buffer in schedule.buffers:
-        if buffer.role not in (Role.TRANSIENT_ACTIVATIONS, Role.INPUT_FRAME) or buffer.name == "latents":
+        if buffer.holds not in (Holds.FROZEN, Holds.FRAME) or buffer.start >= clock.store:
             continue
-        if buffer.start < clock.store:
-            moved[:, owner[buffer.start], WRITE] += buffer.size
-            for op in (op for op in buffer.reads if op < clock.layers):
-                moved[:, owner[op], READ] += buffer.size
+        size = buffer.size * _patch_factor(workload, spec, buffer.place)
+        moved[:, owner[max(buffer.place, 0)], WRITE] += size
+        for op in (op for op in buffer.reads if op < clock.layers):
+            moved[:, owner[op], READ] += size
     return moved
+
+
+def _patch_factor(workload: Workload, spec: StepSpec, layer: int) -> float:
+    """What all patches together move of a tensor, as a multiple of the buffer that holds it for one."""
+    patches = spec.structure.patches
+    if patches is None or layer >= workload.units[patches.unit].layer:
+        return 1.0
+    regions = regions_of(workload, patches)
+    held = int(np.prod(workload.input_shape)) if layer < 0 else regions.most_elements(layer)
+    return float(np.prod(regions.shapes[layer])) * regions.repeat(layer) / held
 
 
 def _static_bytes(

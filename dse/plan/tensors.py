@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 from dse.workload import Workload
+
+
+VIEWS: Final = (None, "softmax_loss")
+"""Element operations of layers that never get a buffer of their own: flattening, and what the loss takes over."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +25,13 @@ class Tensor:
 
 
 @lru_cache(maxsize=64)
-def tensors_of(workload: Workload) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+def tensors_of(
+    workload: Workload, in_place: str = "elementwise"
+) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     """Return the tensors in order of their roots, and for each layer the position of its tensor.
 
-    A layer works in place when its kind allows it and nobody else reads its input.
+    A layer works in place when its kind and ``in_place`` (a word of ``decisions.IN_PLACE``) allow it and nobody
+    else reads its input.
     """
     consumers: list[list[int]] = [[] for _ in workload.layers]
     for index, producers in enumerate(workload.inputs):
@@ -33,8 +41,8 @@ def tensors_of(workload: Workload) -> tuple[tuple[Tensor, ...], tuple[int, ...]]
     root: list[int] = []
     for index, layer in enumerate(workload.layers):
         source = workload.inputs[index][0]
-        in_place = layer.in_place and source >= 0 and len(consumers[source]) == 1
-        root.append(root[source] if in_place else index)
+        shares = source >= 0 and len(consumers[source]) == 1 and _overwrites(workload, index, in_place)
+        root.append(root[source] if shares else index)
     tensors: list[Tensor] = []
     position: dict[int, int] = {}
     for start in sorted(set(root)):
@@ -44,6 +52,24 @@ def tensors_of(workload: Workload) -> tuple[tuple[Tensor, ...], tuple[int, ...]]
         elements = int(workload.out_elements[start])
         tensors.append(Tensor(start, members[-1], members, readers, elements))
     return tuple(tensors), tuple(position[owner] for owner in root)
+
+
+def _overwrites(workload: Workload, index: int, in_place: str) -> bool:
+    """Whether a layer may write over its input: views and the loss always, the others by the mode."""
+    layer = workload.layers[index]
+    if layer.in_place and layer.element_operation in VIEWS:
+        return True
+    if in_place == "depthwise" and overwrites_depthwise(workload, index):
+        return True
+    return layer.in_place and in_place != "none"
+
+
+def overwrites_depthwise(workload: Workload, index: int) -> bool:
+    """Whether a layer is a depthwise convolution that can overwrite its input channel by channel."""
+    source, layer = workload.inputs[index][0], workload.layers[index]
+    if source < 0 or layer.operator_on(workload.shape_of(source)) != "depthwise":
+        return False
+    return workload.shapes[index] == workload.shape_of(source) and set(getattr(layer, "stride", ())) == {1}
 
 
 def owner_of(workload: Workload, tensor: Tensor) -> int:

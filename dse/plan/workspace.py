@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import product
 from math import prod
 from typing import Final
 
+from dse.vocabulary import DTYPES, OPERATORS
 from dse.workload import Unit
+from dse.workload.base import MAC_PASSES
 
 WorkspaceTable = Mapping[tuple[str, str, str], str]
 """(operator, pass, dtype) -> formula name; what is absent needs no workspace."""
@@ -40,6 +43,17 @@ FORMULAS: Final[dict[str, Callable[[Unit, int, int], int]]] = {
     "im2col_full": im2col_full,
     "weights_transposed": weights_transposed,
 }
+
+
+def unfolding(table: WorkspaceTable, im2col: str) -> WorkspaceTable:
+    """Return ``table`` with its unfolding of inputs as a plan decides: by the library, none, or full."""
+    if im2col == "library":
+        return table
+    if im2col == "none":
+        return {call: "none" if formula.startswith("im2col") else formula for call, formula in table.items()}
+    calls = product(OPERATORS, MAC_PASSES, DTYPES)
+    kept = {call: formula for call, formula in table.items() if not formula.startswith("im2col")}
+    return dict.fromkeys(calls, "im2col_full") | {c: f for c, f in kept.items() if f != "none"}
 
 
 def _patch(unit: Unit) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from dse.plan.learning_key import LEARNING_CHOICES, OF_INT8
+from dse.plan.learning_key import LEARNING_CHOICES, counts
 from dse.report import text
 from dse.report.files import atomic_path
 from dse.training.task import Task
@@ -280,9 +280,8 @@ def _task(task: Task) -> str:
 def _constant(plans: Sequence[Chosen]) -> str:
     """List the decisions that all plans which learn by descent share."""
     mine = [each.plan for each in plans if each.plan.head == "sgd" and not each.reference]
-    left_out = ["head", "policy"]
-    if all(plan.learning_dtype != "int8" for plan in mine):
-        left_out += OF_INT8
+    left_out = {"head", "policy"}
+    left_out |= {name for name in LEARNING_CHOICES if not any(counts(plan, name) for plan in mine)}
     shared = [
         f"{name} {getattr(mine[0], name)}"
         for name in LEARNING_CHOICES

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dse.errors import Problem, UserError
-from dse.plan.decisions import TrainingPlan
+from dse.plan.decisions import AS_COMPUTED, TrainingPlan
 from dse.plan.policy import UpdatePolicy
 from dse.training.executable import require_learnable
+from dse.training.keeping import Keepers
 from dse.training.learning_stage import Diverged, LearningStage
 from dse.training.network import build_module, infer
 from dse.training.optimiser import Optimiser
@@ -33,17 +34,19 @@ class Learner(LearningStage):
     Parameters
     ----------
     workload, parameters: the network and where learning starts; not folded unless ``plan`` folds.
-    plan: its cut, policy, batch-norm mode, optimiser and micro-batch are executed.
+    plan: its cut, policy, batch-norm mode, optimiser, micro-batch and saved bits are executed.
     rate, momentum, weight_decay, schedule: see ``Optimiser``; momentum counts for ``optimiser = "momentum"``.
     seed: draws the input channels of a random selection.
     as_written: run the plan's micro-batches one after the other. Otherwise a mini-batch runs at once, which
         is the same sum. Batch statistics alone would depend on the split; they take a whole mini-batch.
     dtype: of everything; plans learn in fp32, fp64 serves comparisons.
     stored: save for the backward pass exactly what the plan counts, instead of what PyTorch saves; None
-        does so unless everything learns, where it takes longer. Inputs count as dequantised, in ``dtype``.
+        does so unless everything learns, where it takes longer, in the width in which it is computed. Inputs
+        count as dequantised, in ``dtype``.
 
-    Raises UserError where the plan holds a decision that is not executed, or that no device can execute; the
-    classifier alone may be left frozen, which a run on new classes may not.
+    Raises UserError where the plan holds a decision that is not executed, or that no device can execute (the
+    classifier alone may be left frozen, which a run on new classes may not), or narrow saved activations that
+    PyTorch is to save.
 
     """
 
@@ -74,7 +77,8 @@ class Learner(LearningStage):
             first_layer=workload.cut_layer(plan.cut) + 1,
             bn_mode="batch_stats" if plan.bn_mode == "batch_stats" else "frozen_stats",
             dtype=dtype,
-            stored=_saves_less(plan) if stored is None else stored,
+            stored=_stored(plan, stored),
+            keepers=Keepers.of(plan),
         )
         learning = LearningParameters(workload, plan, self.module, seed)
         sizes = tuple(piece.tensor.numel() for piece in learning.pieces)
@@ -107,9 +111,14 @@ class Learner(LearningStage):
         return {**self._start, **self.module.parameters_out()}
 
 
-def _saves_less(plan: TrainingPlan) -> bool:
-    """Whether something above the cut does not learn, so that PyTorch would save more than is needed."""
-    return UpdatePolicy.parse(plan.policy).name != UpdatePolicy().name
+def _stored(plan: TrainingPlan, asked: bool | None) -> bool:
+    """Whether own functions save: where PyTorch would save more than is needed, or in another width."""
+    narrow = plan.saved_bits < AS_COMPUTED
+    if narrow and asked is False:
+        found = f"saved_bits {plan.saved_bits}, to be saved by PyTorch"
+        raise UserError(Problem("training", "stored", found, "True or None: PyTorch saves what was computed"))
+    less = UpdatePolicy.parse(plan.policy).name != UpdatePolicy().name
+    return less or narrow if asked is None else asked
 
 
 def _require_norms(workload: Workload, plan: TrainingPlan, parameters: Parameters) -> None:

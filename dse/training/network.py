@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from dse.errors import Problem, UserError
 from dse.plan.tensors import tensors_of
 from dse.training.geometry import lifted_weight
+from dse.training.keeping import Keepers
 from dse.training.operators import OPERATORS, Norm, Operation
 from dse.training.parameters import (
     Parameters,
@@ -27,7 +28,7 @@ from dse.training.parameters import (
     parameter_shapes,
 )
 from dse.training.program import Program
-from dse.training.stored import STORED, StoredWeights
+from dse.training.stored import STORED, Keeping, StoredWeights
 from dse.workload import Workload
 from dse.workload.layers import Softmax
 
@@ -60,8 +61,8 @@ class Network(nn.Module):
 
     ``tensors`` holds parameters and statistics by name. Batch norms whose numbers are missing are folded.
     In training, batch norms use what ``train_mode`` said; after ``eval()`` always the running statistics.
-    With ``stored`` the operations save for their backward pass what ``dse.plan.schedule`` plans, else what
-    PyTorch saves.
+    With ``stored`` the operations save for their backward pass what ``dse.plan.schedule`` plans, in the
+    widths of ``keepers``, else what PyTorch saves.
     """
 
     def __init__(
@@ -73,10 +74,12 @@ class Network(nn.Module):
         dtype: torch.dtype = torch.float32,
         *,
         stored: bool = False,
+        keepers: Keepers | None = None,
     ) -> None:
         super().__init__()
         check_parameters(workload, parameters)
         self.workload, self.dtype, self.stored = workload, dtype, stored
+        self._keepers = keepers or Keepers()
         self.span = range(first, last + 1)
         self.tensors: dict[str, Tensor] = {}
         self._adopt(parameters)
@@ -130,7 +133,10 @@ class Network(nn.Module):
         if not self.stored:
             return OPERATORS[layer.kind](layer, shape, own)
         tensors, position = tensors_of(self.workload)
-        return STORED[layer.kind](layer, shape, own, tensors[position[index]].root != index)
+        operation = STORED[layer.kind](layer, shape, own, tensors[position[index]].root != index)
+        if isinstance(operation, Keeping):
+            operation.keeper = self._keepers.of_layer(self.workload, self.span.start, index)
+        return operation
 
     # --- running ---
 
@@ -229,6 +235,7 @@ def build_module(
     bn_mode: str = "frozen_stats",
     dtype: torch.dtype = torch.float32,
     stored: bool = False,
+    keepers: Keepers | None = None,
 ) -> Network:
     """Return the layers from ``first_layer`` on as a module; its output are logits, before a final softmax.
 
@@ -241,6 +248,7 @@ def build_module(
     bn_mode: what batch norms use in training, ``frozen_stats`` or ``batch_stats``; see ``train_mode``.
     dtype: of everything; fp64 serves comparisons.
     stored: save for the backward pass what ``dse.plan.schedule`` plans; else what PyTorch saves.
+    keepers: the widths of what is saved by plan; as computed unless given.
 
     Raises UserError where the parameters do not fit, or where more than one tensor crosses.
 
@@ -256,7 +264,8 @@ def build_module(
         )
         found = f"{len(crossing)} tensors cross before layer {first_layer}: {names}"
         raise UserError(Problem(workload.name, "layers", found, "cut where one tensor crosses"))
-    return Network(workload, parameters, first_layer, last, dtype, stored=stored).train_mode(bn_mode)
+    network = Network(workload, parameters, first_layer, last, dtype, stored=stored, keepers=keepers)
+    return network.train_mode(bn_mode)
 
 
 def infer(module: Inferring, x: NDArray[np.float32] | Tensor) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ in PyTorch itself, hard swish its input.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any, Final
@@ -19,6 +20,7 @@ from torch.autograd import Function
 from dse.errors import Problem, UserError
 from dse.training.depthwise import links_of
 from dse.training.geometry import Window
+from dse.training.keeping import AS_IT_IS, Keeper
 from dse.training.operators import (
     OPERATORS,
     Norm,
@@ -27,7 +29,7 @@ from dse.training.operators import (
     pool_window,
     window_count,
 )
-from dse.training.stored_functions import Averaged, LargestOf, Masked, Normed, Weighted
+from dse.training.stored_functions import Averaged, LargestOf, Masked, Normed, Swished, Weighted
 from dse.training.stored_gradients import Gradients, LinkGradients, MatrixGradients, WindowGradients
 from dse.workload import Layer, Shape
 from dse.workload.convolutions import Convolution
@@ -41,7 +43,17 @@ LARGEST_WINDOW: Final = 256
 """Elements of a window that an index of one byte tells apart."""
 
 
-class StoredWeights:
+class Keeping(ABC):
+    """An operation that keeps real values for its backward pass, in the width of its ``keeper``."""
+
+    keeper: Keeper = AS_IT_IS
+
+    @abstractmethod
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, ...) -> the layer's output."""
+
+
+class StoredWeights(Keeping):
     """A convolution or linear layer; ``channels`` are the input channels whose weights learn, None: all."""
 
     def __init__(self, layer: Layer, shape: Shape, tensors: Tensors, in_place: bool) -> None:
@@ -54,7 +66,9 @@ class StoredWeights:
         """(B, C, ...) -> the layer's output."""
         if not _recorded(x, self._weight, self._bias):
             return self._plain(x)
-        return _run(Weighted, x, self._weight, self._bias, self._plain, self._gradients, self.channels)
+        return _run(
+            Weighted, x, self._weight, self._bias, self._plain, self._gradients, self.channels, self.keeper
+        )
 
 
 def gradients_of(layer: Layer, shape: Shape, weight: Tensor) -> Gradients:
@@ -67,7 +81,7 @@ def gradients_of(layer: Layer, shape: Shape, weight: Tensor) -> Gradients:
     return WindowGradients(window, groups)
 
 
-class StoredNorm(Norm):
+class StoredNorm(Norm, Keeping):
     """Batch norm; see ``Norm``."""
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -75,7 +89,24 @@ class StoredNorm(Norm):
         own = self._tensors
         if self.folded or not _recorded(x, own["gamma"], own["beta"]):
             return super().__call__(x)
-        return _run(Normed, x, own["gamma"], own["beta"], own["mean"], own["variance"], self.by_batch)
+        return _run(
+            Normed, x, own["gamma"], own["beta"], own["mean"], own["variance"], self.by_batch, self.keeper
+        )
+
+
+class StoredHardSwish(Keeping):
+    """Hard swish: its input as it is, or a copy where the plan has one beside the tensor that others read."""
+
+    def __init__(self, layer: Layer, shape: Shape, tensors: Tensors, in_place: bool) -> None:
+        self._in_place = in_place
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, ...) -> the same shape."""
+        if not _recorded(x):
+            return F.hardswish(x)
+        if self.keeper is AS_IT_IS:
+            return F.hardswish(x if self._in_place else x.clone())
+        return _run(Swished, x, self.keeper)
 
 
 def _recorded(*tensors: Tensor | None) -> bool:
@@ -112,11 +143,6 @@ def _avg_pool(layer: Sliding, shape: Shape, tensors: Tensors, in_place: bool) ->
     return lambda x: _run(Averaged, x, plain, count, window) if _recorded(x) else plain(x)
 
 
-def _hard_swish(layer: Layer, shape: Shape, tensors: Tensors, in_place: bool) -> Operation:
-    """Save the input as it is, or a copy where the plan has one beside the tensor that others read."""
-    return F.hardswish if in_place else lambda x: F.hardswish(x.clone() if _recorded(x) else x)
-
-
 def _flatten(layer: Layer, shape: Shape, tensors: Tensors, in_place: bool) -> Operation:
     """Another view, or a tensor of its own where the plan has one."""
     return lambda x: x.flatten(1) if in_place else x.flatten(1).clone()
@@ -139,7 +165,7 @@ STORED: Final[dict[str, Builder]] = {
     "avg_pool": _avg_pool,
     "relu": _rectifier(None),
     "relu6": _rectifier(6.0),
-    "hard_swish": _hard_swish,
+    "hard_swish": StoredHardSwish,
     "flatten": _flatten,
     "softmax": _softmax,
 }

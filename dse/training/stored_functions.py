@@ -15,14 +15,15 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from dse.training.geometry import Window
+from dse.training.keeping import Keeper
 from dse.training.operators import MOMENTUM, Operation
 from dse.training.parameters import EPSILON
 from dse.training.saved import pack_mask, unpack_mask
-from dse.training.stored_gradients import Gradients, rows, take, unread_like
+from dse.training.stored_gradients import Gradients, chosen, rows, take, unread_like
 
 
 class Weighted(Function):
-    """A layer with weights: saves its input whole, its learning channels, or nothing of it."""
+    """A layer with weights: saves its input whole, its learning channels, or nothing of it; by ``keeper``."""
 
     @staticmethod
     def forward(
@@ -33,28 +34,33 @@ class Weighted(Function):
         plain: Operation,
         gradients: Gradients,
         channels: Tensor | None,
+        keeper: Keeper,
     ) -> Tensor:
         """Run ``plain``, which reads the same weight and bias."""
-        kept = None
+        kept: tuple[Tensor, ...] = ()
         if ctx.needs_input_grad[1]:
-            kept = x if channels is None else take(x, channels)
-        ctx.save_for_backward(weight, kept)
-        ctx.gradients, ctx.channels, ctx.shape = gradients, channels, x.shape
+            kept = keeper.keep(x if channels is None else take(x, channels))
+        ctx.save_for_backward(weight, *kept)
+        ctx.gradients, ctx.channels, ctx.shape, ctx.keeper = gradients, channels, x.shape, keeper
         return plain(x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
         """Give the gradients that are asked for: of the input, the weights, the bias."""
-        weight, kept = ctx.saved_tensors
+        weight, *kept = ctx.saved_tensors
         for_x, for_weight, for_bias = ctx.needs_input_grad[:3]
         if error.ndim == 4:
             error = error.contiguous(memory_format=torch.channels_last)
+        of_weight = None
+        if for_weight:
+            x = ctx.keeper.read(kept, chosen(ctx.shape, ctx.channels), error.dtype)
+            of_weight = ctx.gradients.of_weight(error, x, weight, ctx.channels)
         return (
             ctx.gradients.of_input(error, weight, ctx.shape) if for_x else None,
-            ctx.gradients.of_weight(error, kept, weight, ctx.channels) if for_weight else None,
+            of_weight,
             rows(error).sum(0) if for_bias else None,
-            *(None,) * 3,
+            *(None,) * 4,
         )
 
 
@@ -82,31 +88,54 @@ class Normed(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor, by_batch: bool
-    ) -> Tensor:
-        """Normalise; by the batch, the running ``mean`` and ``variance`` follow it."""
+        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor, by_batch: bool,
+        keeper: Keeper,
+    ) -> Tensor:  # fmt: skip
+        """Normalise; by the batch, the running ``mean`` and ``variance`` follow it.
+
+        The batch's own statistics are kept as computed, whatever the width of the input.
+        """
         result, centre, inverse = torch.native_batch_norm(
             x, gamma, beta, mean, variance, by_batch, MOMENTUM, EPSILON
         )
+        kept = keeper.keep(x) if by_batch or ctx.needs_input_grad[1] else ()
         if by_batch:
-            ctx.save_for_backward(gamma, x, centre, inverse, None, None)
+            ctx.save_for_backward(gamma, centre, inverse, None, None, *kept)
         else:
-            ctx.save_for_backward(gamma, x if ctx.needs_input_grad[1] else None, None, None, mean, variance)
-        ctx.by_batch = by_batch
+            ctx.save_for_backward(gamma, None, None, mean, variance, *kept)
+        ctx.by_batch, ctx.keeper = by_batch, keeper
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
         """Give the gradients that are asked for: of the input, the scale, the shift."""
-        gamma, x, centre, inverse, mean, variance = ctx.saved_tensors
+        gamma, centre, inverse, mean, variance, *kept = ctx.saved_tensors
         mask = ctx.needs_input_grad[:3]
         # Without a gradient of the scale, running statistics leave the input unread.
-        x = error if x is None else x
+        x = ctx.keeper.read(kept, error.shape, error.dtype) if kept else error
         found = torch.ops.aten.native_batch_norm_backward(
             error, x, gamma, mean, variance, centre, inverse, ctx.by_batch, EPSILON, mask
         )
-        return (*(part if asked else None for part, asked in zip(found, mask, strict=True)), *(None,) * 3)
+        return (*(part if asked else None for part, asked in zip(found, mask, strict=True)), *(None,) * 4)
+
+
+class Swished(Function):
+    """Hard swish: saves its input by ``keeper``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, keeper: Keeper) -> Tensor:
+        """Return the hard swish of ``x``."""
+        ctx.save_for_backward(*keeper.keep(x))
+        ctx.keeper, ctx.shape = keeper, x.shape
+        return F.hardswish(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
+        """Multiply by the slope at the input."""
+        x = ctx.keeper.read(ctx.saved_tensors, ctx.shape, error.dtype)
+        return torch.ops.aten.hardswish_backward(error, x), None
 
 
 class LargestOf(Function):

@@ -37,6 +37,11 @@ def take(x: Tensor, channels: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).index_select(3, channels).permute(0, 3, 1, 2)
 
 
+def chosen(shape: torch.Size, channels: Tensor | None) -> torch.Size:
+    """Return the shape of what ``take`` copies of a tensor of ``shape``; all of it where None."""
+    return shape if channels is None else torch.Size((shape[0], len(channels), *shape[2:]))
+
+
 def spread(part: Tensor, weight: Tensor, channels: Tensor, groups: int) -> Tensor:
     """Put gradients of chosen input channels into one of the weight's shape, zero elsewhere.
 

@@ -16,6 +16,7 @@ from dse.plan.spec import StepSpec, base_spec
 from dse.plan.techniques import (
     heads,
     int8_training,
+    lifespans,
     micro_batches,
     replay,
     sparse_update,
@@ -43,6 +44,7 @@ TECHNIQUES: Final = tuple(
         ("update order", update_order),
         ("int8 training", int8_training),
         ("heads", heads),
+        ("lifespans", lifespans),
     )
 )
 

@@ -6,6 +6,7 @@ from dse.cost.explain import Explanation
 from dse.report.bar_info import energy_info, memory_info, time_info, unit_info
 from dse.report.figures.bars import cause_figure, memory_figure, plan_figure, units_figure
 from dse.report.figures.front import front_figure
+from dse.report.figures.memory_map import memory_map_figure
 from dse.report.figures.style import save, save_all
 
 
@@ -25,6 +26,7 @@ __all__ = [
     "explanation_figure",
     "front_figure",
     "memory_figure",
+    "memory_map_figure",
     "plan_figure",
     "save",
     "save_all",

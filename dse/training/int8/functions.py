@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from dse.training.int8.levels import Levels, coded, decoded
+from dse.training.int8.levels import Levels, kept_levels, read_levels
+from dse.training.keeping import Keeper
 from dse.training.operators import Operation
 from dse.training.quantise import Grid, nearest
 from dse.training.saved import pack_mask, unpack_mask
-from dse.training.stored_gradients import Gradients, rows
+from dse.training.stored_gradients import Gradients, chosen, rows
 
 Limits = tuple[int, int]
 Back = Callable[[Tensor, list[torch.Size]], Iterable[Tensor]]
@@ -36,6 +37,8 @@ class Kernel(Protocol):
     channels: Tensor | None
     """Input channels whose weights learn; None: all."""
     gradients: Gradients
+    keeper: Keeper
+    """In which width the input waits for the weight gradient."""
 
     def unrounded(self, q: Tensor) -> Tensor:
         """Return sums and bias, in steps of the output's grid (real values for logits), fp64."""
@@ -49,12 +52,12 @@ class Weighted(Function):
         ctx: Any, q: Tensor, weight: Tensor, bias: Tensor | None, levels: Levels, kernel: Kernel
     ) -> Tensor:
         """Run ``kernel`` on ``q``, that of ``levels``; weight and bias say what learns."""
-        kept = levels.kept(kernel.channels) if ctx.needs_input_grad[1] else None
+        kept = levels.kept(kernel.channels, kernel.keeper) if ctx.needs_input_grad[1] else ()
         found = kernel.unrounded(q)
         result, mask = (found.float(), None) if kernel.limits is None else clamped(
             found, kernel.limits, masked=any(ctx.needs_input_grad)
         )  # fmt: skip
-        ctx.save_for_backward(kept, mask)
+        ctx.save_for_backward(mask, *kept)
         ctx.kernel, ctx.shape = kernel, q.shape
         return result
 
@@ -62,12 +65,12 @@ class Weighted(Function):
     @once_differentiable
     def backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
         """Give what is asked for: the error of the input, the gradients of real weights and biases."""
-        kept, mask = ctx.saved_tensors
+        mask, *kept = ctx.saved_tensors
         kernel, (for_q, for_weight, for_bias) = ctx.kernel, ctx.needs_input_grad[:3]
         error = cut(error, mask)
         weight = None
         if for_weight:
-            q = decoded(kept, kernel.source)
+            q = read_levels(kept, kernel.source, kernel.keeper, chosen(ctx.shape, kernel.channels))
             weight = kernel.gradients.of_weight(error, q, kernel.real, kernel.channels)
             weight = weight.mul_(kernel.source.scale)
         return (
@@ -99,23 +102,23 @@ class Rounded(Function):
 
 
 class LookedUp(Function):
-    """A function of single values, such as hard swish: saves its input in bytes of its own."""
+    """A function of single values, such as hard swish: saves its input by ``keeper``, in bytes of its own."""
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, unrounded: Operation, back: Operation, limits: Limits, grid: Grid
+        ctx: Any, q: Tensor, unrounded: Operation, back: Operation, limits: Limits, grid: Grid, keeper: Keeper
     ) -> Tensor:
         """Run ``unrounded`` on ``q`` on ``grid``; ``back`` takes an error and the real input."""
-        ctx.save_for_backward(coded(q, grid) if ctx.needs_input_grad[0] else None)
-        ctx.back, ctx.grid = back, grid
+        ctx.save_for_backward(*(kept_levels(q, grid, keeper) if ctx.needs_input_grad[0] else ()))
+        ctx.back, ctx.grid, ctx.keeper, ctx.shape = back, grid, keeper, q.shape
         return clamped(unrounded(q), limits, masked=False)[0]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
         """Multiply by the slope at the input."""
-        x = ctx.grid.values(decoded(ctx.saved_tensors[0], ctx.grid))
-        return ctx.back(error, x), *(None,) * 4
+        q = read_levels(ctx.saved_tensors, ctx.grid, ctx.keeper, ctx.shape)
+        return ctx.back(error, ctx.grid.values(q)), *(None,) * 5
 
 
 def clamped(found: Tensor, limits: Limits, *, masked: bool) -> tuple[Tensor, Tensor | None]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dse.training.geometry import lifted_weight
 from dse.training.integer import Place
+from dse.training.keeping import AS_IT_IS, Keeper
 from dse.training.network import device
 from dse.training.operators import OPERATORS, Operation
 from dse.training.quantise import EXACT_IN_FP32, WEIGHT_LIMIT, Grid, IntegerWeights, moved
@@ -80,6 +81,7 @@ class WeightedKernel:
     limits: tuple[int, int] | None
     exact: bool = True
     """Whether sums are of integers, and have to be exact; not in an fp32 classifier."""
+    keeper: Keeper = AS_IT_IS
     _operations: dict[torch.dtype, tuple[Tensor, Operation]] = field(default_factory=dict)
 
     @property

@@ -19,6 +19,7 @@ from dse.training.int8.kernels import Numbers, WeightedKernel, laid
 from dse.training.int8.network import IntegerNetwork
 from dse.training.int8.state import IntegerState
 from dse.training.integer_stage import calibrated, groups, place_of, require_samples
+from dse.training.keeping import Keepers
 from dse.training.learning_stage import Diverged, FloatArray, IntArray, LearningStage
 from dse.training.network import Network, build_module, device, infer
 from dse.training.optimiser import Optimiser
@@ -38,7 +39,7 @@ class Int8Learner(LearningStage):
     Parameters
     ----------
     workload, parameters: the network and where learning starts; folded here, then quantised.
-    plan: its cut, policy, optimiser, micro-batch and the decisions of int8 learning are executed.
+    plan: its cut, policy, optimiser, micro-batch, saved bits and the decisions of int8 learning are executed.
     calibration: latents (n, *cut shape) of known samples, whose ranges the grids of activations span. Grids
         and the scales of weights stay as they are from then on.
     source: the grid of the latents, where the frozen stage has one; None takes their range.
@@ -80,9 +81,10 @@ class Int8Learner(LearningStage):
         self._numbers = _numbers(layers, self.grids, self._start, plan)
         channels = _channels(layers, plan, seed)  # by real weights: before integers take their place
         self.state = IntegerState(learning, self._numbers)
-        self.kernels = _kernels(layers, self.grids, self._numbers, self.state, channels)
+        keepers = Keepers.of(plan)
+        self.kernels = _kernels(layers, self.grids, self._numbers, self.state, channels, keepers)
         narrow = plan.micro_batch if plan.backward_dtype == "int8" else 0
-        self.module = IntegerNetwork(layers, self.grids, self.kernels, narrow)
+        self.module = IntegerNetwork(layers, self.grids, self.kernels, narrow, keepers)
         self._gradient = torch.zeros_like(learning.gradient)
         self._scaling = self.state.scaling(plan.gradient_scaling)
         optimiser = Optimiser(
@@ -212,6 +214,7 @@ def _kernels(
     numbers: Mapping[int, Numbers],
     state: IntegerState,
     channels: Mapping[int, Tensor | None],
+    keepers: Keepers,
 ) -> dict[int, WeightedKernel]:
     """Make the kernel of every unit; those of what learns read the vectors of ``state``."""
     workload, found = module.workload, {}
@@ -236,5 +239,6 @@ def _kernels(
             channels=channels.get(index),
             limits=None if index == len(workload.units) - 1 else place.limits,
             exact=own.whole,
+            keeper=keepers.of_layer(workload, module.span.start, unit.layer),
         )
     return found

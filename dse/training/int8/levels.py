@@ -1,7 +1,8 @@
 """Tensors on a grid on their way through the learning stage, and errors on their way back.
 
 The value of a tensor is a whole number q per element, held in fp32 while kernels work on it. What waits for
-the backward pass is q in one byte, counted from the least of the grid's 256 numbers. Errors are derivatives
+the backward pass is q in one byte, counted from the least of the grid's 256 numbers, or at fewer bits, on a
+coarser grid over the range that q has. Errors are derivatives
 of the loss by real values: the same for q, whatever the grid.
 """
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from dse.training.keeping import AS_IT_IS, Keeper
 from dse.training.quantise import WEIGHT_LIMIT, Grid, nearest
 from dse.training.stored_gradients import take
 
@@ -30,9 +32,23 @@ class Levels:
         """The same in bytes, uint8, made once for all that save it."""
         return coded(self.q, self.grid)
 
-    def kept(self, channels: Tensor | None) -> Tensor:
-        """Return the bytes of some channels, or of all where None."""
-        return self.code if channels is None else coded(take(self.q.detach(), channels), self.grid)
+    def kept(self, channels: Tensor | None, keeper: Keeper = AS_IT_IS) -> tuple[Tensor, ...]:
+        """Return what ``keeper`` keeps of some channels, or of all where None; as computed, their bytes."""
+        if channels is None:
+            return (self.code,) if keeper is AS_IT_IS else keeper.keep(self.q)
+        return kept_levels(take(self.q.detach(), channels), self.grid, keeper)
+
+
+def kept_levels(q: Tensor, grid: Grid, keeper: Keeper) -> tuple[Tensor, ...]:
+    """Return what ``keeper`` keeps of q on ``grid``; as computed, its bytes."""
+    return (coded(q, grid),) if keeper is AS_IT_IS else keeper.keep(q)
+
+
+def read_levels(kept: tuple[Tensor, ...], grid: Grid, keeper: Keeper, shape: torch.Size) -> Tensor:
+    """Return q of ``shape``, in fp32; whole numbers unless it was kept at fewer bits."""
+    if keeper is AS_IT_IS:
+        return decoded(kept[0], grid)
+    return keeper.read(kept, shape, torch.float32)
 
 
 def coded(q: Tensor, grid: Grid) -> Tensor:

@@ -15,11 +15,12 @@ from dse.training.int8.kernels import WeightedKernel
 from dse.training.int8.levels import Levels, Narrowed
 from dse.training.integer import UNROUNDED, Place, closed
 from dse.training.integer_stage import groups, place_of
+from dse.training.keeping import Keeper, Keepers
 from dse.training.network import Network, prepared
 from dse.training.operators import Operation, pool_window, window_count
 from dse.training.program import Program
 from dse.training.quantise import Grid
-from dse.training.stored import STORED
+from dse.training.stored import STORED, Keeping
 from dse.training.stored_functions import Averaged
 from dse.workload.graph import NETWORK_INPUT
 from dse.workload.layers import Relu
@@ -31,7 +32,8 @@ class IntegerNetwork(nn.Module):
     """Runs the layers of ``module`` in integers; ``kernels`` hold the layers with weights, by their index.
 
     ``grids`` as ``calibrated`` gives them. ``narrow`` samples share a scale where errors are rounded to int8
-    between layers; 0 leaves errors in fp32.
+    between layers; 0 leaves errors in fp32. ``keepers`` say in which width the inputs of hard swish wait for
+    the backward pass; kernels have keepers of their own.
 
     Raises UserError for networks whose logits do not follow from the last unit alone.
     """
@@ -42,8 +44,10 @@ class IntegerNetwork(nn.Module):
         grids: Mapping[int, Grid],
         kernels: Mapping[int, WeightedKernel],
         narrow: int = 0,
+        keepers: Keepers | None = None,
     ) -> None:
         super().__init__()
+        self._keepers = keepers or Keepers()
         self.module, self.grids, self.kernels, self._narrow = module, dict(grids), dict(kernels), narrow
         self.workload, self.span = module.workload, module.span
         self._last = self.workload.units[-1].layer
@@ -104,9 +108,12 @@ class IntegerNetwork(nn.Module):
             return self._logits(kernel)
         if kernel is not None:
             return self._bounded(_weighted(kernel, place))
+        if place.layer.kind == "hard_swish":
+            keeper = self._keepers.of_layer(self.workload, self.span.start, head)
+            return self._bounded(_hard_swish(place, keeper))
         if place.layer.kind not in _STEPS:
             found = f"a {place.layer.kind} that the learning stage has to pass"
-            allowed = f"layers with weights, {', '.join(_STEPS)}"
+            allowed = f"layers with weights, hard_swish, {', '.join(_STEPS)}"
             raise UserError(
                 Problem(self.workload.name, f"layers.{place.layer.name}", f"{found} in int8", allowed)
             )
@@ -141,7 +148,10 @@ class IntegerNetwork(nn.Module):
 
     def _real(self, index: int) -> Operation:
         shape = self.workload.shape_of(self.workload.inputs[index][0])
-        return STORED[self.workload.layers[index].kind](self.workload.layers[index], shape, {}, True)
+        operation = STORED[self.workload.layers[index].kind](self.workload.layers[index], shape, {}, True)
+        if isinstance(operation, Keeping):
+            operation.keeper = self._keepers.inner
+        return operation
 
 
 # --- one step per kind of layer ---
@@ -181,10 +191,10 @@ def _average(place: Place) -> Step:
     return lambda levels: Levels(_apply(Averaged, levels.q, plain, count, window), place.target)
 
 
-def _hard_swish(place: Place) -> Step:
+def _hard_swish(place: Place, keeper: Keeper) -> Step:
     unrounded, back = UNROUNDED["hard_swish"](place), torch.ops.aten.hardswish_backward
     return lambda levels: Levels(
-        _apply(LookedUp, levels.q, unrounded, back, place.limits, levels.grid), place.target
+        _apply(LookedUp, levels.q, unrounded, back, place.limits, levels.grid, keeper), place.target
     )
 
 
@@ -206,8 +216,7 @@ _STEPS: Final[dict[str, Callable[[Place], Step]]] = {
     "relu6": _rounded(lambda error, shapes: (error,)),
     "global_avg_pool": _rounded(_spread),
     "avg_pool": _average,
-    "hard_swish": _hard_swish,
     "max_pool": _passed,
     "flatten": _passed,
 }
-"""Layer kind -> how its step is made; layers with weights have kernels."""
+"""Layer kind -> how its step is made; layers with weights have kernels, hard swish a keeper."""

@@ -1,0 +1,250 @@
+"""A stage in 8-bit integers with its backward pass and update: the executor's ``Arithmetic`` for int8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from dse.errors import Problem, UserError
+from dse.execution import elements
+from dse.execution.arithmetic import Array, FloatArray, Forward, IntArray, Kept, Loss, Parts
+from dse.execution.fp32 import Fp32
+from dse.execution.int8.constants import Constants, Steps
+from dse.execution.int8.forward import IntegerForward
+from dse.execution.int8.grid import BIAS_LIMIT, WEIGHT_LIMIT
+from dse.execution.int8.narrow import NarrowErrors, NarrowGradients
+from dse.execution.int8.rounding import Draws, written_back
+from dse.execution.optimisers import Optimiser
+from dse.plan.decisions import TrainingPlan
+from dse.plan.operations import Holds
+from dse.workload import Workload
+
+NO_LOGITS: Final = -1
+
+
+class Int8(IntegerForward):
+    """Implements ``Arithmetic`` for the layers of ``span`` in int8; see ``learning``, ``frozen``, ``inference``.
+
+    ``logits`` is the layer whose output is real values in fp32, as all behind it; -1: every output lies on its
+    grid. Scales of int8 errors and gradients are kept here, one per tensor, from the operation that writes it
+    to those that read it. ``draws`` decide stochastic rounding.
+
+    Raises UserError for constants that lack a layer, and for stochastic rounding without draws.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        plan: TrainingPlan,
+        constants: Constants,
+        span: range,
+        logits: int = NO_LOGITS,
+        optimiser: Optimiser | None = None,
+        draws: Draws | None = None,
+    ) -> None:
+        super().__init__(workload, constants, span)
+        self.plan, self.optimiser = plan, optimiser or Optimiser()
+        self._logits, self._draws = logits, draws
+        self._real = Fp32(workload)
+        self._errors, self._gradients = NarrowErrors(), NarrowGradients()
+        self._layers = {layer.name: index for index, layer in enumerate(workload.layers)}
+        self._last = len(workload.units) - 1
+        if logits != NO_LOGITS and plan.weight_rounding == "stochastic" and draws is None:
+            raise UserError(Problem("plan", "weight_rounding", "stochastic, without draws", "draws or nearest"))
+
+    # --- buffers ---
+
+    def dtype(self, holds: Holds, place: int) -> np.dtype[Any]:
+        """See ``Arithmetic``."""
+        return np.dtype(_FIXED.get(holds) or self._deciding(holds, place))
+
+    def _deciding(self, holds: Holds, place: int) -> type[np.generic]:
+        """Type of what the plan, or the classifier, decides."""
+        plan = self.plan
+        if holds in (Holds.ACTIVATION, Holds.SAVED_INPUT):
+            return np.float32 if self._is_real(place) else np.uint8
+        if holds == Holds.ERROR:
+            return np.int8 if self._narrow_error(place) else np.float32
+        if holds == Holds.OPERAND:
+            return np.uint8 if self._narrow_error(place) else np.float32
+        fp32 = plan.classifier_dtype == "fp32" and place == self._last and self._logits != NO_LOGITS
+        if holds == Holds.GRADIENT:
+            return np.int8 if plan.accumulator_dtype == "int8" and not fp32 else np.float32
+        if holds in (Holds.LEARNING_WEIGHT, Holds.FROZEN_WEIGHT, Holds.PERSISTENT_WEIGHT):
+            return np.float32 if fp32 else np.int8
+        return np.float32 if fp32 else np.int32
+
+    def _is_real(self, layer: int) -> bool:
+        """Whether what ``layer`` writes are logits, or follows from them."""
+        return self._logits != NO_LOGITS and layer >= self._logits
+
+    def _narrow_error(self, layer: int) -> bool:
+        fp32 = self.plan.classifier_dtype == "fp32" and self.workload.unit_of_layer[layer] == self._last
+        return self.plan.backward_dtype == "int8" and not fp32
+
+    # --- forward ---
+
+    def real(self, layer: int, values: Array) -> FloatArray:
+        """See ``Arithmetic``."""
+        return values.astype(np.float32) if self._is_real(layer) else super().real(layer, values)
+
+    def forward(self, layer: int, inputs: Sequence[Array], own: Parts, *, keep: bool) -> Forward:
+        """See ``Arithmetic``."""
+        if layer == self._logits:
+            return Forward(self.sums(layer, inputs[0], own).astype(np.float32))
+        if self._is_real(layer) or self._ends_in(layer):
+            return self._real.forward(layer, inputs, {}, keep=keep)
+        return super().forward(layer, inputs, own, keep=keep)
+
+    def _ends_in(self, layer: int) -> bool:
+        """Whether ``layer`` is the softmax at the end, which the loss applies."""
+        return layer == len(self.workload.layers) - 1 and self.workload.layers[layer].kind == "softmax"
+
+    # --- backward ---
+
+    def loss(self, logits: Array, labels: IntArray, seen: Sequence[int], samples: int) -> Loss:
+        """See ``Arithmetic``."""
+        return self._real.loss(logits, labels, seen, samples)
+
+    def operand(self, layer: int, values: Array) -> Array:
+        """See ``Arithmetic``: q in fp32; bytes as they are, where errors are narrow."""
+        if self._narrow_error(layer):
+            return values.copy()
+        return self.q(self.workload.inputs[layer][0], values).astype(np.float32)
+
+    def error_read(self, root: int, held: Array) -> Array:
+        """See ``Arithmetic``; ``root`` is the place of the buffer."""
+        return self._errors.read(root, held) if self._narrow_error(root) else held.copy()
+
+    def error_written(self, root: int, held: Array | None, added: Array) -> Array:
+        """See ``Arithmetic``; ``root`` is the place of the buffer."""
+        if self._narrow_error(root):
+            return self._errors.written(root, held, added)
+        added = added.astype(np.float32)
+        return added if held is None else held + added
+
+    def input_errors(self, layer: int, error: Array, own: Parts, kept: Kept) -> tuple[Array, ...]:
+        """See ``Arithmetic``: straight through every rounding, zero where a clamp cut."""
+        error = _cut(error, kept, layer)
+        if layer in self._weighted:
+            steps = self._per_output(layer, error, self.constants.steps[layer].weight)
+            sums = self._weighted[layer].error_of_input(error * steps, own["weight"].astype(np.float64))
+            return (sums.astype(np.float32),)
+        if self.workload.layers[layer].kind == "hard_swish" and not self._is_real(layer):
+            x = self.source(self.workload.inputs[layer][0]).values(kept[Holds.SAVED_INPUT, layer])
+            return (error * elements.hard_swish_slope(x).reshape(error.shape),)
+        return self._real.input_errors(layer, error, {}, kept)
+
+    def weight_gradient(
+        self, layer: int, error: Array, operand: Array, channels: IntArray | None
+    ) -> Array:
+        """See ``Arithmetic``: of the real weights."""
+        producer = self.workload.inputs[layer][0]
+        q = self.q(producer, operand)
+        found = self._weighted[layer].gradient(error.astype(np.float64), q, channels)
+        return (found * self.source(producer).scale).astype(np.float32)
+
+    def affine_gradient(self, layer: int, error: Array, own: Parts, kept: Kept) -> dict[str, Array]:
+        """See ``Arithmetic``: of the real biases."""
+        error = _cut(error, kept, layer).astype(np.float64)
+        return {"bias": error.sum((0, *range(2, error.ndim))).astype(np.float32)}
+
+    @staticmethod
+    def _per_output(layer: int, error: Array, steps: Array) -> Array:
+        return steps.reshape(1, -1, *(1,) * (error.ndim - 2))
+
+    # --- update ---
+
+    def accumulated(self, key: str, held: Array | None, gradient: Array) -> Array:
+        """See ``Arithmetic``."""
+        layer, part = self._place(key)
+        gradient = gradient.astype(np.float32)
+        if self.dtype(Holds.GRADIENT, int(self.workload.unit_of_layer[layer])) != np.int8:
+            return gradient if held is None else held + gradient
+        return self._gradients.accumulated(key, held, gradient, self._groups(layer, part, gradient.shape))
+
+    def update(self, key: str, values: Array, gradient: Array, state: Sequence[Array]) -> Array:
+        """See ``Arithmetic``. Raises UserError for gradients that are not finite: clamps would hide them."""
+        layer, part = self._place(key)
+        steps, outputs = self.constants.steps[layer], self._outputs(layer, part, values.shape)
+        if gradient.dtype == np.int8:
+            gradient = self._gradients.values(key, gradient, self._groups(layer, part, values.shape))
+        change = gradient * self._scaling(steps, part)[outputs]
+        if not np.isfinite(change).all():
+            raise UserError(Problem("training", "rate", f"gradients of {key} are not finite", "a lower rate"))
+        found = self.optimiser.stepped(values.astype(np.float64), change, state)
+        if not steps.whole:
+            return found.astype(np.float32)
+        limit = WEIGHT_LIMIT if part == "weight" else BIAS_LIMIT
+        stochastic = self.plan.weight_rounding == "stochastic" and self._draws is not None
+        draws = self._draws(key, values.shape) if stochastic and self._draws is not None else None
+        return written_back(found, limit, draws).astype(values.dtype)
+
+    def _place(self, key: str) -> tuple[int, str]:
+        name, part = key.rsplit(".", 1)
+        return self._layers[name], part
+
+    def _scaling(self, steps: Steps, part: str) -> FloatArray:
+        """Return what takes the gradient of a real number to that of its integer, (out,).
+
+        That is the value of a step. Quantisation-aware scaling divides by its square: arXiv 2206.15472,
+        Sec. 2.1.
+        """
+        step = steps.weight if part == "weight" else steps.bias
+        return (1.0 / step if self.plan.gradient_scaling == "qas" else step).astype(np.float32)
+
+    def _outputs(self, layer: int, part: str, shape: tuple[int, ...]) -> IntArray:
+        """Return the output channel of each learning number of a tensor, in its shape."""
+        channels = self.constants.channels.get(layer)
+        if part != "weight" or channels is None:
+            return np.broadcast_to(np.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1)), shape)
+        kernel = self._weighted[layer]
+        found = (channels // kernel.inside * kernel.outside)[:, None] + np.arange(kernel.outside)
+        return np.broadcast_to(found[:, :, None], (*found.shape, kernel.window.elements)).reshape(shape)
+
+    def _groups(self, layer: int, part: str, shape: tuple[int, ...]) -> IntArray:
+        """Return which numbers of a gradient share a scale: an output channel of weights, all biases."""
+        outputs = self._outputs(layer, part, shape)
+        return outputs if part == "weight" else np.zeros_like(outputs)
+
+
+def _cut(error: Array, kept: Kept, layer: int) -> Array:
+    """Let an error pass where the clamp of ``layer`` did not cut; everywhere where no mask is given."""
+    mask = kept.get((Holds.CLAMP, layer))
+    return error if mask is None else np.where(mask.reshape(error.shape), error, error.dtype.type(0))
+
+
+_FIXED: Final[dict[Holds, type[np.generic]]] = {
+    **dict.fromkeys(
+        (Holds.MASK, Holds.CLAMP, Holds.INDEX, Holds.STORED, Holds.PACKED, Holds.FRAME, Holds.FROZEN,
+         Holds.LATENTS, Holds.SLICE, Holds.INFERRED),
+        np.uint8,
+    ),
+    **dict.fromkeys((Holds.SUMS, Holds.WIDE_INPUT, Holds.STATE), np.float32),
+    Holds.COPY_WEIGHT: np.int8,
+    Holds.COPY_AFFINE: np.int32,
+}  # fmt: skip
+"""Types that no decision changes."""
+
+
+# --- the stages of a plan ---
+
+
+def learning(
+    workload: Workload, plan: TrainingPlan, constants: Constants, optimiser: Optimiser, draws: Draws | None = None
+) -> Int8:
+    """Return the arithmetic of the learning stage of ``plan``; logits are real values."""
+    span = range(workload.cut_layer(plan.cut) + 1, len(workload.layers))
+    return Int8(workload, plan, constants, span, workload.units[-1].layer, optimiser, draws)
+
+
+def frozen(workload: Workload, plan: TrainingPlan, constants: Constants) -> Int8:
+    """Return the arithmetic of the frozen stage of ``plan``."""
+    return Int8(workload, plan, constants, range(workload.cut_layer(plan.cut) + 1))
+
+
+def inference(workload: Workload, plan: TrainingPlan, constants: Constants) -> Int8:
+    """Return the arithmetic of an inference by the whole network; the result lies on a grid as well."""
+    return Int8(workload, plan, constants, range(len(workload.layers)))

@@ -1,0 +1,117 @@
+"""Patch by patch: which part of every early tensor a patch of the last one needs.
+
+The first layers of a network make its largest tensors. Run for one patch of their result at a time, they need
+only the part of each tensor that this patch looks at; neighbouring patches look at overlapping parts, which are
+computed again (arXiv 2110.15352, Sec. 3). Axes are independent, so that a patch is a product of intervals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+from dse.plan.structure import Patches
+from dse.workload import Workload
+from dse.workload.windows import Sliding
+
+Interval = tuple[int, int]
+"""First position and one behind the last, on one axis."""
+
+ELEMENTWISE = ("relu", "relu6", "hard_swish", "batch_norm", "add", "concat", "pointwise")
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Intervals of each tensor (-1: the network input) by axis and patch on that axis: layer -> [axis][patch]."""
+
+    intervals: dict[int, tuple[tuple[Interval, ...], ...]]
+    shapes: dict[int, tuple[int, ...]]
+
+    def most_elements(self, layer: int) -> int:
+        """Elements of the largest part of the tensor that one patch needs."""
+        widest = [max(end - start for start, end in axis) for axis in self.intervals[layer]]
+        return self.shapes[layer][0] * prod(widest)
+
+    def repeat(self, layer: int) -> float:
+        """How many times each element of the tensor is computed, in the mean."""
+        summed = [sum(end - start for start, end in axis) for axis in self.intervals[layer]]
+        return prod(summed) / prod(self.shapes[layer][1:])
+
+
+@lru_cache(maxsize=64)
+def regions_of(workload: Workload, patches: Patches) -> Regions:
+    """Return what each patch needs of every tensor up to the patches' unit; raises ValueError where impossible."""
+    reason = refusal(workload, patches)
+    if reason:
+        raise ValueError(reason)
+    edge = workload.units[patches.unit].cut_layer
+    needed: dict[int, list[list[Interval]]] = {edge: _grid(workload.shapes[edge][1:], patches.tiles)}
+    for layer in range(edge, -1, -1):
+        if layer not in needed:
+            continue
+        for producer in workload.inputs[layer]:
+            wanted = _inputs(workload, layer, producer, needed[layer])
+            needed[producer] = _hull(needed.get(producer), wanted)
+    shapes = {layer: tuple(workload.shape_of(layer)) for layer in needed}
+    return Regions({layer: tuple(map(tuple, axes)) for layer, axes in needed.items()}, shapes)
+
+
+def refusal(workload: Workload, patches: Patches) -> str:
+    """Say why the layers up to the patches' unit cannot run patch by patch; empty where they can."""
+    if not 0 <= patches.unit < len(workload.units) - 1:
+        return f"patches end behind a unit from 0 to {len(workload.units) - 2}"
+    edge = workload.units[patches.unit].cut_layer
+    if workload.crossing(patches.unit) != (edge,):
+        return "patches end where more than one tensor crosses"
+    for layer in workload.layers[: edge + 1]:
+        if not isinstance(layer, Sliding) and layer.kind not in ELEMENTWISE:
+            return f"patches cannot pass a layer of kind {layer.kind}"
+    if min(workload.shapes[edge][1:], default=0) < patches.tiles:
+        return "more patches than positions"
+    return ""
+
+
+def _grid(sizes: tuple[int, ...], tiles: int) -> list[list[Interval]]:
+    return [[(size * tile // tiles, size * (tile + 1) // tiles) for tile in range(tiles)] for size in sizes]
+
+
+def _inputs(
+    workload: Workload, layer: int, producer: int, axes: list[list[Interval]]
+) -> list[list[Interval]]:
+    """Return the part of ``producer`` that the part ``axes`` of ``layer`` reads."""
+    kind: Any = workload.layers[layer]
+    if not isinstance(kind, Sliding):
+        return axes
+    shape = workload.shape_of(producer)
+    return [
+        [_read(kind, axis, size, span) for span in spans]
+        for axis, (size, spans) in enumerate(zip(shape[1:], axes, strict=True))
+    ]
+
+
+def _read(layer: Sliding, axis: int, size: int, span: Interval) -> Interval:
+    """Positions of the input that the window reads for the outputs of ``span``, within the input."""
+    kernel, stride, before = window_of(layer, axis, size)
+    first, last = span[0] * stride - before, (span[1] - 1) * stride - before + kernel
+    return max(first, 0), max(min(last, size), max(first, 0))
+
+
+def window_of(layer: Sliding, axis: int, size: int) -> tuple[int, int, int]:
+    """Return kernel, stride and padding before the first position on one axis of an input of ``size``."""
+    kernel = layer.kernel[axis if len(layer.kernel) > 1 else 0]
+    stride = layer.stride[axis if len(layer.stride) > 1 else 0]
+    if layer.padding == "same":
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        return kernel, stride, total // 2
+    return kernel, stride, layer.padding[axis if len(layer.padding) > 1 else 0]
+
+
+def _hull(known: list[list[Interval]] | None, wanted: list[list[Interval]]) -> list[list[Interval]]:
+    if known is None:
+        return wanted
+    return [
+        [(min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(mine, theirs, strict=True)]
+        for mine, theirs in zip(known, wanted, strict=True)
+    ]

@@ -1,0 +1,128 @@
+"""The fullest moment of each level: the largest buffers that are alive then, and what would lower each.
+
+Where schedules of other plans can be had, a change is listed only if the level's live bytes then peak
+lower, with every role on the level that it has now.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from dse.plan.decisions import TrainingPlan
+from dse.plan.memory_map import MemoryMap, Placed
+from dse.plan.operations import StepBuffer, StepSchedule
+from dse.report.certificate.data import LevelPeak, PeakRow, Remedy, live_bytes, on_level
+from dse.report.certificate.remedies import Change, changes_for
+from dse.units import human_bytes
+from dse.vocabulary import Role
+
+Reschedule = Callable[[TrainingPlan], StepSchedule]
+"""Writes the step of another plan for the same network, board and kernels."""
+
+LARGEST: Final = 10
+REMEDIES: Final = 3
+
+COMPARED: Final = ("checkpoints", "patches")
+"""Decisions none of whose values is a smaller change than another: the one with the lowest peak is listed."""
+
+CSV: Final = "peak.csv"
+COLUMNS: Final = (
+    "level", "rank", "operation", "id", "name", "role", "reason", "bytes", "share", "first", "last",
+    "lowered_by",
+)  # fmt: skip
+
+
+def level_peaks(
+    memory_map: MemoryMap, levels: Sequence[str], reschedule: Reschedule | None = None, most: int = LARGEST
+) -> tuple[LevelPeak, ...]:
+    """Return the peak of each of ``levels`` that holds anything, with its ``most`` largest buffers."""
+    tried: dict[str, StepSchedule] = {}
+
+    def again(change: Change) -> StepSchedule | None:
+        if reschedule is None:
+            return None
+        if change.words not in tried:
+            tried[change.words] = reschedule(change.plan)
+        return tried[change.words]
+
+    return tuple(
+        _level_peak(memory_map, level, again, most) for level in levels if on_level(memory_map, level)
+    )
+
+
+def _level_peak(
+    memory_map: MemoryMap, level: str, again: Callable[[Change], StepSchedule | None], most: int
+) -> LevelPeak:
+    entries = on_level(memory_map, level)
+    live = live_bytes(entries, len(memory_map.schedule.operations))
+    moment = int(live.argmax())
+    peak = int(live[moment])
+    alive = [placed for placed in entries if placed.buffer.start <= moment <= placed.buffer.end]
+    alive.sort(key=lambda placed: (-placed.buffer.size_bytes, placed.buffer.id))
+    rows = []
+    for rank, placed in enumerate(alive[:most], 1):
+        remedies = _remedies(memory_map, placed.buffer, level, peak, again)
+        rows.append(PeakRow(rank, placed, placed.buffer.size_bytes / peak, remedies))
+    return LevelPeak(level, moment, peak, len(alive), tuple(rows))
+
+
+def _remedies(
+    memory_map: MemoryMap, buffer: StepBuffer, level: str, peak: int,
+    again: Callable[[Change], StepSchedule | None],
+) -> tuple[Remedy, ...]:  # fmt: skip
+    """Return one change of each decision: the smallest that lowers the peak, the lowest peak first."""
+    found: dict[str, Remedy] = {}
+    for change in changes_for(buffer, memory_map.schedule):
+        known = found.get(change.decision)
+        if known is not None and change.decision not in COMPARED:
+            continue
+        other = again(change)
+        then = None if other is None else _peak_on(other, level, memory_map.entries)
+        if then is None:
+            found.setdefault(change.decision, Remedy(change.words))
+        elif then < peak and (known is None or then < (known.peak_bytes or 0)):
+            found[change.decision] = Remedy(change.words, then)
+    return tuple(sorted(found.values(), key=lambda remedy: remedy.peak_bytes or 0)[:REMEDIES])
+
+
+def _peak_on(schedule: StepSchedule, level: str, entries: Sequence[Placed]) -> int:
+    """Most live bytes [B] on ``level`` with every buffer on the level that its like has now."""
+    same = {(placed.buffer.role, placed.buffer.holds): placed.level for placed in entries}
+    role = {placed.buffer.role: placed.level for placed in entries}
+    working = role.get(Role.TRANSIENT_ACTIVATIONS, level)  # where a role is new
+
+    def where(buffer: StepBuffer) -> str:
+        return same.get((buffer.role, buffer.holds), role.get(buffer.role, working))
+
+    found = [Placed(buffer, level, 0) for buffer in schedule.buffers if where(buffer) == level]
+    return int(live_bytes(found, len(schedule.operations)).max(initial=0))
+
+
+def peak_csv(peaks: Sequence[LevelPeak], schedule: StepSchedule) -> str:
+    """Write the rows of every level as CSV; bytes and shares are numbers."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for peak in peaks:
+        operation = schedule.operations[peak.operation].name
+        for row in peak.rows:
+            buffer = row.placed.buffer
+            writer.writerow((
+                peak.level, row.rank, operation, buffer.id, buffer.name, buffer.role.value, buffer.reason,
+                buffer.size_bytes, f"{row.share:.6f}", buffer.start, buffer.end, remedies_text(row, ""),
+            ))  # fmt: skip
+    return text.getvalue()
+
+
+def remedies_text(row: PeakRow, nothing: str = "no single decision") -> str:
+    """Write what would lower a buffer, with the level's peak where it is known."""
+    return (
+        "; ".join(
+            remedy.change + ("" if remedy.peak_bytes is None else f" (peak {human_bytes(remedy.peak_bytes)})")
+            for remedy in row.remedies
+        )
+        or nothing
+    )
