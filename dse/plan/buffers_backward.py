@@ -6,19 +6,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dse.plan.buffers_forward import learning_mode
 from dse.plan.decisions import BoolArray, IntArray
 from dse.plan.learning import Learning
 from dse.plan.spec import StepSpec, mode_is
 from dse.plan.tensors import Tensor, owner_of, tensors_of
 from dse.plan.timeline import Content, Holds, Schedule
 from dse.vocabulary import Role, Saved
+from dse.workload import Workload
 
 
 def add_errors(schedule: Schedule, spec: StepSpec, learning: Learning) -> None:
     """Add the error of each activation: from its last reader's backward pass until its producer's."""
     workload, clock = schedule.workload, schedule.clock
-    mode = "none" if spec.structure.in_place == "none" else "elementwise"
-    tensors, position = tensors_of(workload, mode)
+    tensors, position = tensors_of(workload, learning_mode(spec))
     for tensor in tensors:
         start = clock.backward(max(tensor.readers), 1) if tensor.readers else clock.loss
         width = spec.error_bytes(owner_of(workload, tensor))
@@ -58,13 +59,12 @@ def _hands_on(
 
 
 def takers(
-    workload: object, tensors: tuple[Tensor, ...], position: tuple[int, ...], root: int
+    workload: Workload, tensors: tuple[Tensor, ...], position: tuple[int, ...], root: int
 ) -> Iterator[Tensor]:
     """Yield the inputs of the addition ``root`` whose error begins there, in the order of the inputs."""
-    layers, inputs = workload.layers, workload.inputs  # type: ignore[attr-defined]
-    if layers[root].element_operation != "add":
+    if workload.layers[root].element_operation != "add":
         return
-    for producer in inputs[root]:
+    for producer in workload.inputs[root]:
         source = tensors[position[producer]] if producer >= 0 else None
         if source is not None and source.last == producer and max(source.readers) == root:
             yield source

@@ -1,4 +1,4 @@
-"""What the forward pass of the learning stage leaves behind: latents, activations, and what is saved of them."""
+"""What the learning stage's forward pass leaves behind: latents, activations, and what is saved of them."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def _latents_again(
 def add_activations(schedule: Schedule, spec: StepSpec, learning: Learning, again: BoolArray) -> None:
     """Add every stay of the learning stage's tensors: in the forward pass, and where a segment runs again."""
     workload, clock, structure = schedule.workload, schedule.clock, spec.structure
-    for tensor in tensors_of(workload, _learning_mode(spec))[0]:
+    for tensor in tensors_of(workload, learning_mode(spec))[0]:
         runs = learning.runs(tensor.root)
         width = spec.output_bytes(owner_of(workload, tensor))
         size = spec.micro * tensor.elements * width * runs
@@ -168,7 +168,7 @@ def add_activations(schedule: Schedule, spec: StepSpec, learning: Learning, agai
             _add_again(schedule, spec, learning, again, tensor, value, inside)
 
 
-def _learning_mode(spec: StepSpec) -> str:
+def learning_mode(spec: StepSpec) -> str:
     """Depthwise layers of the learning stage keep their inputs: their weight gradients may read them."""
     return "none" if spec.structure.in_place == "none" else "elementwise"
 
@@ -196,7 +196,9 @@ def _add_value(
 ) -> None:
     """Add one stay: until its last reader, or saved until the weight gradients have read it."""
     whole = _save(schedule, spec, learning, value, saves)
-    what = {Holds.LATENTS: "inputs of the learning stage"}.get(value.holds, "activation until its last reader")
+    what = {Holds.LATENTS: "inputs of the learning stage"}.get(
+        value.holds, "activation until its last reader"
+    )
     for end, mask in _exclusive(ends, ~whole):
         if end < value.start:
             continue
@@ -284,9 +286,7 @@ def _slice(
     )  # fmt: skip
 
 
-def _operand(
-    schedule: Schedule, spec: StepSpec, name: str, unit: int, slot: int, count: IntArray
-) -> None:
+def _operand(schedule: Schedule, spec: StepSpec, name: str, unit: int, slot: int, count: IntArray) -> None:
     """Widen what a weight gradient reads, while it runs."""
     owner = schedule.workload.units[unit]
     schedule.add(

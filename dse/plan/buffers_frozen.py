@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dse.plan.decisions import IntArray
+from dse.plan.decisions import BoolArray
 from dse.plan.patches import regions_of
 from dse.plan.spec import FRAME_BYTES, StepSpec
 from dse.plan.tensors import Tensor, input_readers, tensors_of
@@ -20,7 +20,7 @@ from dse.workload import Workload
 
 
 def add_frozen_stage(schedule: Schedule, spec: StepSpec) -> None:
-    """Add what one image needs on its way to the cut, and the frame that is stored where nothing is frozen."""
+    """Add what one image needs on its way to the cut; where nothing is frozen, the frame that is stored."""
     workload, clock = schedule.workload, schedule.clock
     tensors, position = tensors_of(workload, spec.structure.in_place)
     has_frozen = spec.cut_layer >= 0
@@ -63,7 +63,7 @@ def add_inference(schedule: Schedule, spec: StepSpec) -> None:
         )  # fmt: skip
 
 
-def _frame(schedule: Schedule, spec: StepSpec, moment: Callable[[int], int], here: IntArray) -> None:
+def _frame(schedule: Schedule, spec: StepSpec, moment: Callable[[int], int], here: BoolArray) -> None:
     readers = input_readers(schedule.workload)
     patches = spec.structure.patches
     last = max(readers)

@@ -22,7 +22,12 @@ FROZEN_WIDTHS: Final = (("int8", 1), ("fp32", 4))
 
 
 def add_workspaces(
-    schedule: Schedule, spec: StepSpec, learning: Learning, again: BoolArray, table: WorkspaceTable, cores: int
+    schedule: Schedule,
+    spec: StepSpec,
+    learning: Learning,
+    again: BoolArray,
+    table: WorkspaceTable,
+    cores: int,
 ) -> None:
     """Add the workspace of every kernel call."""
     for code in np.unique(spec.im2col):

@@ -167,8 +167,8 @@ class PlanBatch:
     """P training plans in columns; see ``TrainingPlan`` for the meaning of each.
 
     Arrays have shape (P,) except ``weight_ratio`` and ``bias_learns``, which are (P, U).
-    ``replay_level`` holds names, because levels belong to a board; ``patches`` codes; ``checkpoints`` is empty
-    where no plan has any.
+    ``replay_level`` holds names, because levels belong to a board; ``patches`` codes; ``checkpoints`` is
+    empty where no plan has any.
     """
 
     head: IntArray
@@ -250,9 +250,9 @@ class PlanBatch:
     ) -> PlanBatch:
         """Build a batch from columns; words or codes are accepted for categoricals.
 
-        ``columns["policy"]`` holds positions in ``policies``, ``columns["checkpoints"]`` the K of "every K" (0:
-        none), ``columns["patches"]`` codes. Columns that are absent take the default
-        of ``TrainingPlan``; those of int8 learning are neutral where learning is not in int8.
+        ``columns["policy"]`` holds positions in ``policies``, ``columns["checkpoints"]`` the K of "every K"
+        (0: none), ``columns["patches"]`` codes. Columns that are absent take the default of ``TrainingPlan``;
+        those of int8 learning are neutral where learning is not in int8.
         """
         count = len(columns["cut"])
         default = TrainingPlan(cut=-1)

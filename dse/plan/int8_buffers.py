@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from dse.plan.again import clamp_saved
+from dse.plan.buffers_forward import learning_mode
 from dse.plan.decisions import IntArray
 from dse.plan.learning import Learning
 from dse.plan.spec import SUM_BYTES, StepSpec
@@ -21,8 +22,7 @@ from dse.vocabulary import Role
 
 def add_int8_buffers(schedule: Schedule, spec: StepSpec, learning: Learning) -> None:
     """Add to ``schedule`` what plans that learn in int8 need; nothing for the others."""
-    mode = "none" if spec.structure.in_place == "none" else "elementwise"
-    for tensor in tensors_of(schedule.workload, mode)[0]:
+    for tensor in tensors_of(schedule.workload, learning_mode(spec))[0]:
         count = spec.micro * tensor.elements
         _clamp_mask(schedule, spec, learning, tensor, count)
         _error_sums(schedule, spec, learning, tensor, count * learning.error_needed[tensor.last])
@@ -55,7 +55,17 @@ def _error_sums(
             continue  # element by element: a second pass costs no MAC and no buffer
         slot, reason = schedule.clock.backward(reader, 1), "summed up before its int8 scale is known"
         size = SUM_BYTES * count * spec.int8_errors
-        schedule.add(Role.TRANSIENT_ACTIVATIONS, name, reason, slot, slot, size, content=Content.OPERAND, holds=Holds.SUMS, place=tensor.root)
+        schedule.add(
+            Role.TRANSIENT_ACTIVATIONS,
+            name,
+            reason,
+            slot,
+            slot,
+            size,
+            content=Content.OPERAND,
+            holds=Holds.SUMS,
+            place=tensor.root,
+        )
 
 
 def _classifier_input(schedule: Schedule, spec: StepSpec, learning: Learning) -> None:
@@ -64,4 +74,14 @@ def _classifier_input(schedule: Schedule, spec: StepSpec, learning: Learning) ->
     size = SUM_BYTES * spec.micro * last.input_elements * spec.fp32_classifier * learning.runs(last.layer)
     slot, reason = schedule.clock.forward(last.layer), f"forward pass of {last.name} in fp32"
     name = f"input of {last.name} (widened)"
-    schedule.add(Role.TRANSIENT_ACTIVATIONS, name, reason, slot, slot, size, content=Content.OPERAND, holds=Holds.WIDE_INPUT, place=last.layer)
+    schedule.add(
+        Role.TRANSIENT_ACTIVATIONS,
+        name,
+        reason,
+        slot,
+        slot,
+        size,
+        content=Content.OPERAND,
+        holds=Holds.WIDE_INPUT,
+        place=last.layer,
+    )

@@ -1,8 +1,8 @@
 """Patch by patch: which part of every early tensor a patch of the last one needs.
 
-The first layers of a network make its largest tensors. Run for one patch of their result at a time, they need
-only the part of each tensor that this patch looks at; neighbouring patches look at overlapping parts, which are
-computed again (arXiv 2110.15352, Sec. 3). Axes are independent, so that a patch is a product of intervals.
+The first layers of a network make its largest tensors. Run for one patch of their result at a time, they
+need only the part of each tensor that this patch looks at; neighbouring patches look at overlapping parts,
+which are computed again (arXiv 2110.15352, Sec. 3). Axes are independent, so that a patch is a product of intervals.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ELEMENTWISE = ("relu", "relu6", "hard_swish", "batch_norm", "add", "concat", "po
 
 @dataclass(frozen=True)
 class Regions:
-    """Intervals of each tensor (-1: the network input) by axis and patch on that axis: layer -> [axis][patch]."""
+    """Intervals of each tensor (-1: the network input) by axis and patch: layer -> [axis][patch]."""
 
     intervals: dict[int, tuple[tuple[Interval, ...], ...]]
     shapes: dict[int, tuple[int, ...]]
@@ -42,7 +42,7 @@ class Regions:
 
 @lru_cache(maxsize=64)
 def regions_of(workload: Workload, patches: Patches) -> Regions:
-    """Return what each patch needs of every tensor up to the patches' unit; raises ValueError where impossible."""
+    """Return what each patch needs of every tensor up to the patches' unit; ValueError where impossible."""
     reason = refusal(workload, patches)
     if reason:
         raise ValueError(reason)
@@ -95,7 +95,8 @@ def _read(layer: Sliding, axis: int, size: int, span: Interval) -> Interval:
     """Positions of the input that the window reads for the outputs of ``span``, within the input."""
     kernel, stride, before = window_of(layer, axis, size)
     first, last = span[0] * stride - before, (span[1] - 1) * stride - before + kernel
-    return max(first, 0), max(min(last, size), max(first, 0))
+    start = max(first, 0)
+    return start, max(min(last, size), start)
 
 
 def window_of(layer: Sliding, axis: int, size: int) -> tuple[int, int, int]:

@@ -1,9 +1,9 @@
 """The training step operation by operation: what is alive when.
 
 This is the one written schedule: the memory model, the explanation of a peak, and every later map or
-execution of the step read it. Operations stand in a fixed order for a network and a structure (who works in
-place, what runs again, what runs by patches); a buffer's lifespan (first and last operation) is fixed as well,
-and only its size depends on the plan: a buffer that a plan does not have has size zero. Live bytes are
+execution of the step read it. Operations stand in a fixed order for a network and a structure (who works
+in place, what runs again, what runs by patches); a buffer's lifespan (first and last operation) is fixed as
+well, and only its size depends on the plan: a buffer that a plan does not have has size zero. Live bytes are
 therefore a running sum, for P plans at once.
 
 The order: frozen forward of one image, layer by layer · store the latent · load a micro-batch · forward ·

@@ -47,7 +47,9 @@ class TrainingStep:
     traffic: Traffic
     frozen_units: BoolArray  # (P, U) units of the frozen stage
     frozen_layers: BoolArray  # (P, L)
-    frozen_repeat: FloatArray  # (L,) how often each layer computes an element of the frozen stage, in the mean
+    frozen_repeat: (
+        FloatArray  # (L,) how often each layer computes an element of the frozen stage, in the mean
+    )
     frozen_activation_bytes: FloatArray  # (P, U, 2) activations read, written per image
     latent_elements: IntArray  # (P,) per sample
     latent_bytes: IntArray  # (P,) per stored sample

@@ -51,7 +51,7 @@ class Patches:
         """Read ``none`` or ``TxT to U``; raises IllegalPlan."""
         if word == NONE:
             return None
-        parts = word.split() if isinstance(word, str) else []
+        parts = str(word).split()
         sides = parts[0].split("x") if len(parts) == 3 and parts[1] == "to" else []
         numbers = [*sides, parts[2]] if len(sides) == 2 else []
         if len(numbers) == 3 and all(part.isascii() and part.isdigit() for part in numbers):
@@ -82,7 +82,7 @@ class Checkpoints:
     @classmethod
     def parse(cls, word: str, *, file: str = "plan", key: str = "checkpoints") -> Checkpoints:
         """Read ``none``, ``every K`` or ``units A B ...``; raises IllegalPlan."""
-        parts = word.split() if isinstance(word, str) else [""]
+        parts = str(word).split() or [""]
         numbers = parts[1:]
         if word == NONE:
             return cls()

@@ -8,9 +8,8 @@ from typing import Final
 
 from dse.workload import Workload
 
-
 VIEWS: Final = (None, "softmax_loss")
-"""Element operations of layers that never get a buffer of their own: flattening, and what the loss takes over."""
+"""Element operations of layers that never get a buffer of their own: flattening, and the loss."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,8 @@ def tensors_of(
 ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     """Return the tensors in order of their roots, and for each layer the position of its tensor.
 
-    A layer works in place when its kind and ``in_place`` (a word of ``decisions.IN_PLACE``) allow it and nobody
-    else reads its input.
+    A layer works in place when its kind and ``in_place`` (a word of ``decisions.IN_PLACE``) allow it and
+    nobody else reads its input.
     """
     consumers: list[list[int]] = [[] for _ in workload.layers]
     for index, producers in enumerate(workload.inputs):
@@ -39,7 +38,7 @@ def tensors_of(
             if producer >= 0:
                 consumers[producer].append(index)
     root: list[int] = []
-    for index, layer in enumerate(workload.layers):
+    for index in range(len(workload.layers)):
         source = workload.inputs[index][0]
         shares = source >= 0 and len(consumers[source]) == 1 and _overwrites(workload, index, in_place)
         root.append(root[source] if shares else index)

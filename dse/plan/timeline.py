@@ -30,6 +30,7 @@ class Content(StrEnum):
     OPERAND = "widened operand"  # an input or an error in a wider format, while one operation runs
     GRADIENT = "gradient"
     WORKSPACE = "workspace"
+    STANDING = "alive throughout"  # parameters, state, samples
 
 
 class Kind(StrEnum):
@@ -89,7 +90,8 @@ class Holds(StrEnum):
     PERSISTENT_HEAD = "persistent copy of head state"  # -1
     NEW_SAMPLES = "new samples"  # -1
     REPLAYS = "replays"  # -1
-    LABELS = "labels"  # -1
+    REPLAY_LABELS = "labels of replays"  # -1
+    NEW_LABELS = "labels of new samples"  # -1
 
 
 _OF_ROLE: Final = {
@@ -106,8 +108,8 @@ _OF_ROLE: Final = {
 class Buffer:
     """A stretch of memory: alive from operation ``start`` to ``end`` inclusive; ``size`` [B], shape (P,).
 
-    It is written once, by ``start``, and read by the operations ``reads``. ``holds`` and ``place`` (a layer, a
-    unit or -1) say what of the step it is.
+    It is written once, by ``start``, and read by the operations ``reads``. ``holds`` and ``place`` (a layer,
+    a unit or -1) say what of the step it is.
     """
 
     role: Role
@@ -229,7 +231,8 @@ class Schedule:
 
     def add(
         self, role: Role, name: str, reason: str, start: int, end: int, size: IntArray,
-        reads: tuple[int, ...] | None = None, content: Content | None = None, *, holds: Holds, place: int = -1,
+        reads: tuple[int, ...] | None = None, content: Content | None = None, *, holds: Holds,
+        place: int = -1,
     ) -> None:  # fmt: skip
         """Note a buffer, unless no plan has it; without ``reads`` it is read when its life ends."""
         size = np.asarray(size, dtype=np.int64)

@@ -21,9 +21,9 @@ IntArray = NDArray[np.int64]
 class Steps:
     """What one step of the integers of a layer with weights is worth; (out,) each.
 
-    ``weight`` and ``bias`` are real values. ``sums`` takes a step of the integer sums, and ``offset`` one of a
-    bias, to a step of the output's grid, or to real values where logits come out. Where ``whole`` is False,
-    weights and biases are fp32 numbers (an fp32 classifier).
+    ``weight`` and ``bias`` are real values. ``sums`` takes a step of the integer sums, and ``offset`` one of
+    a bias, to a step of the output's grid, or to real values where logits come out. Where ``whole`` is
+    False, weights and biases are fp32 numbers (an fp32 classifier).
     """
 
     weight: WideArray

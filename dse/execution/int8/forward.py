@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,20 +19,23 @@ from dse.execution.weighted import Weighted
 from dse.plan.operations import Holds
 from dse.workload import Workload
 from dse.workload.graph import NETWORK_INPUT
+from dse.workload.layers import Softmax
 
-SUM_LIMIT = 2**31 - 2**28
+NO_LOGITS: Final = -1
+SUM_LIMIT: Final = 2**31 - 2**28
 """Largest sum of products that int32 holds beside the largest bias."""
 
 
 class IntegerForward:
     """Runs the layers of ``span`` on bytes; every output lies on its grid.
 
-    ``constants`` are those of the stage. Raises UserError for a layer whose sums could leave int32, and where
-    a layer lacks its constants.
+    ``constants`` are those of the stage. ``logits`` is the layer whose output is real values in fp32, as all
+    behind it; -1: every output lies on its grid. Raises UserError for a layer whose sums could leave int32,
+    and where a layer lacks its constants.
     """
 
-    def __init__(self, workload: Workload, constants: Constants, span: range) -> None:
-        self.workload, self.constants, self.span = workload, constants, span
+    def __init__(self, workload: Workload, constants: Constants, span: range, logits: int) -> None:
+        self.workload, self.constants, self.span, self.logits = workload, constants, span, logits
         self.groups = Groups.of(workload, span)
         self._heads = {layer: head for head, own in self.groups.members.items() for layer in own}
         self._weighted = {
@@ -48,16 +51,31 @@ class IntegerForward:
             name = f"layers.{self.workload.layers[layer].name}"
             count = kernel.inside * kernel.window.elements
             if layer not in self.constants.steps:
-                problems.append(Problem("constants", name, "no steps of its integers", "one per output channel"))
+                problems.append(
+                    Problem("constants", name, "no steps of its integers", "one per output channel")
+                )
             if count * LEVELS * WEIGHT_LIMIT >= SUM_LIMIT:
                 most = SUM_LIMIT // (LEVELS * WEIGHT_LIMIT)
-                problems.append(Problem(self.workload.name, name, f"sums of {count} products", f"{most} in int32"))
-        for head in self.groups.members:
-            if head not in self.constants.grids:
-                name = f"layers.{self.workload.layers[head].name}"
+                problems.append(
+                    Problem(self.workload.name, name, f"sums of {count} products", f"{most} in int32")
+                )
+        for layer in self.gridded:
+            if layer not in self.constants.grids:
+                name = f"layers.{self.workload.layers[layer].name}"
                 problems.append(Problem("constants", name, "no grid", "one for its output"))
         if problems:
             raise UserError(problems)
+
+    @property
+    def gridded(self) -> list[int]:
+        """Layers whose output lies on a grid: all but the logits, what is behind them, and a last softmax."""
+        layers = self.workload.layers
+        ends = {len(layers) - 1} if isinstance(layers[-1], Softmax) else set()
+        return [layer for layer in self.span if layer not in ends and not self.is_real(layer)]
+
+    def is_real(self, layer: int) -> bool:
+        """Whether what ``layer`` writes are logits, or follows from them."""
+        return self.logits != NO_LOGITS and layer >= self.logits
 
     def _input_shape(self, layer: int) -> tuple[int, ...]:
         return self.workload.shape_of(self.workload.inputs[layer][0])
@@ -117,7 +135,9 @@ class IntegerForward:
             raise UserError(Problem(workload.name, f"layers.{workload.layers[layer].name}", found, allowed))
         sources = [self.source(producer) for producer in producers]
         q = [grid.q(held) for grid, held in zip(sources, inputs, strict=True)]
-        done = self._closed(layer, UNROUNDED[kind](workload.layers[layer], q, sources, self.source(layer)), keep)
+        done = self._closed(
+            layer, UNROUNDED[kind](workload.layers[layer], q, sources, self.source(layer)), keep
+        )
         if keep and kind == "hard_swish":
             return Forward(done.output, {(Holds.SAVED_INPUT, layer): inputs[0].copy()})
         return done
@@ -138,4 +158,3 @@ class IntegerForward:
         """Pick the largest byte of each window; in fp32, where padding can be less than all of them."""
         values, index = pooling.largest(self.workload.layers[layer], x.astype(np.float32))
         return Forward(values.astype(np.uint8), {(Holds.INDEX, layer): index} if keep else {})
-

@@ -66,7 +66,7 @@ class Grid:
 
 def nearest(x: NDArray[Any]) -> NDArray[Any]:
     """Round to the nearest whole numbers, halves upwards, in the type of ``x``."""
-    return np.floor(x + x.dtype.type(0.5))
+    return np.asarray(np.floor(x + x.dtype.type(0.5)))
 
 
 def multiplier(ratio: WideArray | float) -> WideArray:

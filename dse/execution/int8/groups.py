@@ -46,7 +46,7 @@ class Groups:
         return next(head for head, own in self.members.items() if layer in own)
 
     def rectifier(self, workload: Workload, head: int) -> tuple[int, str]:
-        """Return the rectifier that the kernel of ``head`` ends with, or is: layer and kind; -1, "" if none."""
+        """Return the rectifier that the kernel of ``head`` ends with, or is: layer, kind; -1, "" if none."""
         last = self.members[head][-1]
         layer = workload.layers[last]
         return (last, layer.kind) if isinstance(layer, Relu) else (-1, "")

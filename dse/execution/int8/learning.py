@@ -12,7 +12,7 @@ from dse.execution import elements
 from dse.execution.arithmetic import Array, FloatArray, Forward, IntArray, Kept, Loss, Parts
 from dse.execution.fp32 import Fp32
 from dse.execution.int8.constants import Constants, Steps
-from dse.execution.int8.forward import IntegerForward
+from dse.execution.int8.forward import NO_LOGITS, IntegerForward
 from dse.execution.int8.grid import BIAS_LIMIT, WEIGHT_LIMIT
 from dse.execution.int8.narrow import NarrowErrors, NarrowGradients
 from dse.execution.int8.rounding import Draws, written_back
@@ -21,15 +21,12 @@ from dse.plan.decisions import TrainingPlan
 from dse.plan.operations import Holds
 from dse.workload import Workload
 
-NO_LOGITS: Final = -1
-
 
 class Int8(IntegerForward):
-    """Implements ``Arithmetic`` for the layers of ``span`` in int8; see ``learning``, ``frozen``, ``inference``.
+    """Implements ``Arithmetic`` for the layers of ``span``; made by ``learning``, ``frozen``, ``inference``.
 
-    ``logits`` is the layer whose output is real values in fp32, as all behind it; -1: every output lies on its
-    grid. Scales of int8 errors and gradients are kept here, one per tensor, from the operation that writes it
-    to those that read it. ``draws`` decide stochastic rounding.
+    ``constants`` and ``logits``: see ``IntegerForward``. Scales of int8 errors and gradients are kept here,
+    one per tensor, from the operation that writes it to those that read it. ``draws`` decide stochastic rounding.
 
     Raises UserError for constants that lack a layer, and for stochastic rounding without draws.
     """
@@ -44,15 +41,16 @@ class Int8(IntegerForward):
         optimiser: Optimiser | None = None,
         draws: Draws | None = None,
     ) -> None:
-        super().__init__(workload, constants, span)
-        self.plan, self.optimiser = plan, optimiser or Optimiser()
-        self._logits, self._draws = logits, draws
+        super().__init__(workload, constants, span, logits)
+        self.plan, self.optimiser, self._draws = plan, optimiser or Optimiser(), draws
         self._real = Fp32(workload)
         self._errors, self._gradients = NarrowErrors(), NarrowGradients()
         self._layers = {layer.name: index for index, layer in enumerate(workload.layers)}
         self._last = len(workload.units) - 1
         if logits != NO_LOGITS and plan.weight_rounding == "stochastic" and draws is None:
-            raise UserError(Problem("plan", "weight_rounding", "stochastic, without draws", "draws or nearest"))
+            raise UserError(
+                Problem("plan", "weight_rounding", "stochastic, without draws", "draws or nearest")
+            )
 
     # --- buffers ---
 
@@ -64,21 +62,17 @@ class Int8(IntegerForward):
         """Type of what the plan, or the classifier, decides."""
         plan = self.plan
         if holds in (Holds.ACTIVATION, Holds.SAVED_INPUT):
-            return np.float32 if self._is_real(place) else np.uint8
+            return np.float32 if self.is_real(place) else np.uint8
         if holds == Holds.ERROR:
             return np.int8 if self._narrow_error(place) else np.float32
         if holds == Holds.OPERAND:
             return np.uint8 if self._narrow_error(place) else np.float32
-        fp32 = plan.classifier_dtype == "fp32" and place == self._last and self._logits != NO_LOGITS
+        fp32 = plan.classifier_dtype == "fp32" and place == self._last and self.logits != NO_LOGITS
         if holds == Holds.GRADIENT:
             return np.int8 if plan.accumulator_dtype == "int8" and not fp32 else np.float32
         if holds in (Holds.LEARNING_WEIGHT, Holds.FROZEN_WEIGHT, Holds.PERSISTENT_WEIGHT):
             return np.float32 if fp32 else np.int8
         return np.float32 if fp32 else np.int32
-
-    def _is_real(self, layer: int) -> bool:
-        """Whether what ``layer`` writes are logits, or follows from them."""
-        return self._logits != NO_LOGITS and layer >= self._logits
 
     def _narrow_error(self, layer: int) -> bool:
         fp32 = self.plan.classifier_dtype == "fp32" and self.workload.unit_of_layer[layer] == self._last
@@ -88,13 +82,13 @@ class Int8(IntegerForward):
 
     def real(self, layer: int, values: Array) -> FloatArray:
         """See ``Arithmetic``."""
-        return values.astype(np.float32) if self._is_real(layer) else super().real(layer, values)
+        return values.astype(np.float32) if self.is_real(layer) else super().real(layer, values)
 
     def forward(self, layer: int, inputs: Sequence[Array], own: Parts, *, keep: bool) -> Forward:
         """See ``Arithmetic``."""
-        if layer == self._logits:
+        if layer == self.logits:
             return Forward(self.sums(layer, inputs[0], own).astype(np.float32))
-        if self._is_real(layer) or self._ends_in(layer):
+        if self.is_real(layer) or self._ends_in(layer):
             return self._real.forward(layer, inputs, {}, keep=keep)
         return super().forward(layer, inputs, own, keep=keep)
 
@@ -105,7 +99,8 @@ class Int8(IntegerForward):
     # --- backward ---
 
     def loss(self, logits: Array, labels: IntArray, seen: Sequence[int], samples: int) -> Loss:
-        """See ``Arithmetic``."""
+        """See ``Arithmetic``; the errors of another micro-batch begin here."""
+        self._errors.clear()
         return self._real.loss(logits, labels, seen, samples)
 
     def operand(self, layer: int, values: Array) -> Array:
@@ -132,14 +127,12 @@ class Int8(IntegerForward):
             steps = self._per_output(layer, error, self.constants.steps[layer].weight)
             sums = self._weighted[layer].error_of_input(error * steps, own["weight"].astype(np.float64))
             return (sums.astype(np.float32),)
-        if self.workload.layers[layer].kind == "hard_swish" and not self._is_real(layer):
+        if self.workload.layers[layer].kind == "hard_swish" and not self.is_real(layer):
             x = self.source(self.workload.inputs[layer][0]).values(kept[Holds.SAVED_INPUT, layer])
             return (error * elements.hard_swish_slope(x).reshape(error.shape),)
         return self._real.input_errors(layer, error, {}, kept)
 
-    def weight_gradient(
-        self, layer: int, error: Array, operand: Array, channels: IntArray | None
-    ) -> Array:
+    def weight_gradient(self, layer: int, error: Array, operand: Array, channels: IntArray | None) -> Array:
         """See ``Arithmetic``: of the real weights."""
         producer = self.workload.inputs[layer][0]
         q = self.q(producer, operand)
@@ -196,13 +189,15 @@ class Int8(IntegerForward):
         return (1.0 / step if self.plan.gradient_scaling == "qas" else step).astype(np.float32)
 
     def _outputs(self, layer: int, part: str, shape: tuple[int, ...]) -> IntArray:
-        """Return the output channel of each learning number of a tensor, in its shape."""
-        channels = self.constants.channels.get(layer)
-        if part != "weight" or channels is None:
-            return np.broadcast_to(np.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1)), shape)
-        kernel = self._weighted[layer]
-        found = (channels // kernel.inside * kernel.outside)[:, None] + np.arange(kernel.outside)
-        return np.broadcast_to(found[:, :, None], (*found.shape, kernel.window.elements)).reshape(shape)
+        """Return the output channel of each learning number of a tensor, in the shape that it comes in."""
+        kernel, channels = self._weighted[layer], self.constants.channels.get(layer)
+        outputs = np.arange(kernel.output[0])
+        if part != "weight":
+            return outputs.reshape(shape)
+        if channels is None:
+            return np.repeat(outputs, kernel.inside * kernel.window.elements).reshape(shape)
+        chosen = (channels // kernel.inside * kernel.outside)[:, None] + np.arange(kernel.outside)
+        return np.repeat(chosen, kernel.window.elements).reshape(shape)
 
     def _groups(self, layer: int, part: str, shape: tuple[int, ...]) -> IntArray:
         """Return which numbers of a gradient share a scale: an output channel of weights, all biases."""
@@ -233,7 +228,11 @@ _FIXED: Final[dict[Holds, type[np.generic]]] = {
 
 
 def learning(
-    workload: Workload, plan: TrainingPlan, constants: Constants, optimiser: Optimiser, draws: Draws | None = None
+    workload: Workload,
+    plan: TrainingPlan,
+    constants: Constants,
+    optimiser: Optimiser,
+    draws: Draws | None = None,
 ) -> Int8:
     """Return the arithmetic of the learning stage of ``plan``; logits are real values."""
     span = range(workload.cut_layer(plan.cut) + 1, len(workload.layers))

@@ -14,10 +14,14 @@ IntArray = NDArray[np.int64]
 
 
 class NarrowErrors:
-    """One scale per tensor, by the place of its buffer: largest magnitude / 127, of the micro-batch that ran."""
+    """One scale per tensor and micro-batch, by the place of the tensor's buffer: largest magnitude / 127."""
 
     def __init__(self) -> None:
         self._scales: dict[int, np.float32] = {}
+
+    def clear(self) -> None:
+        """Begin another micro-batch."""
+        self._scales.clear()
 
     def read(self, root: int, held: Array) -> WideArray:
         """Return held whole numbers as real values in fp64, where multiples of an fp32 scale are exact."""
@@ -35,7 +39,8 @@ class NarrowErrors:
             if np.array_equal(whole, np.rint(whole)) and np.abs(whole).max(initial=0) <= WEIGHT_LIMIT:
                 return whole.astype(np.int8)
         values = added.astype(np.float32)
-        self._scales[root] = scale = _scales_of(np.abs(values).max(initial=0))[()]
+        scale = np.float32(_scales_of(np.abs(values).max(initial=0)))
+        self._scales[root] = scale
         return nearest(values / scale).astype(np.int8)
 
 

@@ -30,4 +30,4 @@ def written_back(values: WideArray, limit: int, draws: NDArray[np.float64] | Non
     the likelier, so that the mean is the value itself.
     """
     whole = nearest(values) if draws is None else np.floor(values + draws)
-    return np.clip(whole, -limit, limit)
+    return np.asarray(np.clip(whole, -limit, limit))

@@ -1,4 +1,4 @@
-"""What changes how long buffers live: in-place layers, checkpoints, narrow saved activations, im2col, patches.
+"""What changes how long buffers live: in-place layers, checkpoints, narrow saved values, im2col, patches.
 
 - ``in_place``     element-wise layers write over their input; or nobody does; or, in the frozen stage and in
                    inference, stride-1 depthwise convolutions too, one channel at a time (arXiv 2110.15352).
@@ -41,10 +41,11 @@ def illegal(workload: Workload, plans: PlanBatch) -> dict[str, BoolArray]:
     by_patches = plans.patches > 0
     reasons = {
         "saved bits other than 2, 4, 8 or 32": ~np.isin(plans.saved_bits, SAVED_BITS),
-        "saved bits of the width that is computed in (32 stands for it)": narrow & (plans.saved_bits >= widths),
+        "saved bits of the width that is computed in (32 stands for it)": narrow
+        & (plans.saved_bits >= widths),
         "patches reach above the cut: the learning stage needs whole tensors": by_patches
         & (plans.patches // Patches(0, 1).code > plans.cut),
-        "patches overlap, so that no layer can overwrite its input (in_place = elementwise or none)": by_patches
+        "patches overlap: no depthwise layer can overwrite its input (in_place = elementwise, none)": by_patches
         & (plans.in_place == IN_PLACE.index("depthwise")),
         "the learning stage cannot be split there: a single tensor above the cut has to cross": _misplaced(
             workload, plans

@@ -87,6 +87,7 @@ _BY_HOLDS: Final[dict[Holds, tuple[str, ...]]] = {
     Holds.WIDE_INPUT: ("classifier_dtype", "micro_batch"),
     Holds.ERROR: ("backward_dtype", "micro_batch", "cut"),
     Holds.GRADIENT: ("update", "accumulator_dtype", "policy", "cut"),
+    Holds.NORM_GRADIENT: ("bn_mode", "update", "policy", "cut"),
     Holds.WORKSPACE: ("im2col",),
     Holds.LEARNING_WEIGHT: _WEIGHTS,
     Holds.LEARNING_AFFINE: _WEIGHTS,
@@ -100,7 +101,8 @@ _BY_HOLDS: Final[dict[Holds, tuple[str, ...]]] = {
     Holds.PERSISTENT_HEAD: ("persist_every",),
     Holds.NEW_SAMPLES: ("replay_bits", "new_samples", "images_per_event"),
     Holds.REPLAYS: ("replay_bits", "n_replays"),
-    Holds.LABELS: ("n_replays", "images_per_event"),
+    Holds.REPLAY_LABELS: ("n_replays",),
+    Holds.NEW_LABELS: ("new_samples", "images_per_event"),
 }  # fmt: skip
 """What a buffer holds -> the decisions that make it smaller or shorter-lived, the most direct first."""
 
@@ -190,7 +192,7 @@ def _halved(buffer: StepBuffer, schedule: StepSchedule) -> UpdatePolicy | None:
     return UpdatePolicy(f"half the input channels of {names}", shares, learns, None, policy.selection)
 
 
-_PER_UNIT: Final = frozenset({Holds.GRADIENT, Holds.STATE, Holds.LEARNING_WEIGHT})
+_PER_UNIT: Final = frozenset({Holds.GRADIENT, Holds.NORM_GRADIENT, Holds.STATE, Holds.LEARNING_WEIGHT})
 _PER_READER: Final = frozenset({Holds.STORED, Holds.SLICE, Holds.OPERAND})
 
 
@@ -199,7 +201,7 @@ def _units(buffer: StepBuffer, schedule: StepSchedule) -> list[int]:
     workload = schedule.workload
     if buffer.holds in _PER_UNIT:
         return [buffer.place]
-    if buffer.holds in _PER_READER:
+    if buffer.holds in _PER_READER and buffer.place >= 0:
         readers: tuple[int, ...] = (buffer.place,)
     elif buffer.place < 0:
         readers = _readers_of_latents(schedule)
