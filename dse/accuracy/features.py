@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.plan.decisions import CODES, INT8_NEUTRAL, TrainingPlan
+from dse.plan.decisions import AS_COMPUTED, CODES, INT8_NEUTRAL, TrainingPlan
 from dse.plan.learning_key import EXACT_BITS, LEARNING_CHOICES, learning_key, learning_plan, quantises_new
 from dse.plan.policy import UpdatePolicy
 from dse.workload import Workload
@@ -50,7 +50,8 @@ def numbers(point: LearningPoint) -> dict[str, float]:
     """Return the numeric features of ``point``; what means nothing for its head or replay is left out.
 
     ``depth``: 0 at the network's input, 1 at the last unit. Counts are log2 over ``OCTAVES``.
-    ``coarseness`` of replays: 0 for exact ones, rising by a third per bit below about ``KNEE_BITS``.
+    ``coarseness`` of replays, and of saved activations: 0 for exact ones, rising by a third per bit below
+    about ``KNEE_BITS``.
     """
     plan, units = point.plan, len(point.workload.units)
     found = {"images_per_event": _log(plan.images_per_event)}
@@ -59,7 +60,9 @@ def numbers(point: LearningPoint) -> dict[str, float]:
     if plan.head == "sgd":
         found["depth"] = (plan.cut + 1) / units
         found["coarseness"] = coarseness(plan)
-    if "int8" in (plan.backward_dtype, plan.accumulator_dtype):
+        found["saved_coarseness"] = _coarseness(plan.saved_bits)
+    narrow = plan.saved_bits < AS_COMPUTED
+    if narrow or "int8" in (plan.backward_dtype, plan.accumulator_dtype):
         found["micro_batch"] = _log(plan.micro_batch)
     if plan.replay != "none":
         found["n_replays"] = _log(plan.n_replays)
@@ -72,16 +75,19 @@ def coarseness(plan: TrainingPlan) -> float:
 
     Rounding down counts as ``FLOOR_BITS`` bits less.
     """
-    if plan.replay_bits >= EXACT_BITS:
-        return 0.0
-    bits = plan.replay_bits - (FLOOR_BITS if plan.rounding == "floor" else 0)
-    return math.log2(1 + 2.0 ** (KNEE_BITS - bits)) / 3
+    down = plan.rounding == "floor" and plan.replay_bits < EXACT_BITS
+    return _coarseness(plan.replay_bits - (FLOOR_BITS if down else 0))
+
+
+def _coarseness(bits: int) -> float:
+    return 0.0 if bits >= EXACT_BITS else math.log2(1 + 2.0 ** (KNEE_BITS - bits)) / 3
 
 
 def words(point: LearningPoint) -> dict[str, str]:
-    """Return the categorical features of ``point``; the decisions of int8 learning in int8 alone."""
+    """Return the categorical features of ``point``; those that count in some plans alone, in those."""
     plan = point.plan
-    of_int8 = INT8_NEUTRAL if plan.learning_dtype == "int8" else ()
+    of_some = [*INT8_NEUTRAL] if plan.learning_dtype == "int8" else []
+    of_some += ["first_input"] if plan.saved_bits < AS_COMPUTED else []
     return {
         "network": point.workload.content_hash,
         "head": plan.head,
@@ -93,7 +99,7 @@ def words(point: LearningPoint) -> dict[str, str]:
         "optimiser": plan.optimiser,
         "rounding": plan.rounding,
         "new_latents": "quantised" if quantises_new(plan) else "exact",
-        **{name: str(getattr(plan, name)) for name in of_int8},
+        **{name: str(getattr(plan, name)) for name in of_some},
     }
 
 

@@ -17,7 +17,7 @@ from dse.accuracy.base import (
     unknown,
 )
 from dse.accuracy.core50_table import CUTS, SIZES, WIDTHS, Z90, core50_table
-from dse.plan.decisions import BN_MODES, HEADS, LEARNING_DTYPES, OPTIMISERS, REPLAYS, ROUNDINGS
+from dse.plan.decisions import AS_COMPUTED, BN_MODES, HEADS, LEARNING_DTYPES, OPTIMISERS, REPLAYS, ROUNDINGS
 from dse.workload import Workload
 
 MACS: Final = 185_427_968  # one forward pass of MobileNet-V1 1.0 at 128 x 128 with 50 classes
@@ -33,6 +33,7 @@ OF_THE_STEP: Final[dict[str, int | str]] = {
     "new_per_batch": 21,
     "replays_per_batch": 107,
     "micro_batch": 128,  # batch statistics are those of the whole mini-batch
+    "saved_bits": AS_COMPUTED,
 }
 """What the study held fixed, among the decisions that change the step."""
 

@@ -12,6 +12,7 @@ from dse.errors import IllegalPlan, Problem, UserError
 from dse.hardware import HardwareProfile
 from dse.plan.decisions import CODES, INT8_NEUTRAL, PlanBatch, TrainingPlan
 from dse.plan.policy import UpdatePolicy
+from dse.plan.structure import Checkpoints, patches_word
 from dse.plan.techniques import plan_problems
 from dse.plan.techniques.sparse_update import lowest_unit
 from dse.search.choices import AUTO, DECISIONS, WHOLE_BATCH, codes_of, read_choices, require_units
@@ -75,9 +76,12 @@ def decide(
     """
     reader = Reader(file)
     reader.known_keys(given, DECISIONS)
+    split = _checkpoint_units(reader, given)
     single = {
         name: value for name, value in given.items() if name in DECISIONS and _single(reader, name, value)
     }
+    if split is not None:
+        del single["checkpoints"]
     defaults = {"cut": "last", "operating_point": board.operating_points[0].name}
     found = read_choices(reader, defaults | single)
     values = {name: options[0] for name, options in found.values.items() if options}
@@ -95,6 +99,8 @@ def decide(
     micro = values["micro_batch"]
     plan = TrainingPlan(
         **{name: CODES[name][values[name]] if name in CODES else values[name] for name in _PLAIN},
+        patches=patches_word(values["patches"]),
+        checkpoints=str(split or Checkpoints(values["checkpoints"])),
         cut=cut, policy=found.policies[0], new_per_batch=batch[0], replays_per_batch=batch[1],
         micro_batch=sum(batch) if micro == WHOLE_BATCH else micro,
         replay_level="auto" if codes["replay_level"] == AUTO else board.levels[codes["replay_level"]].name,
@@ -105,7 +111,7 @@ def decide(
 _PLAIN: Final = (
     "head", "replay", "n_replays", "replay_bits", "rounding", "frozen_bits", "learning_dtype", "bn_mode",
     "optimiser", "update", "epochs", "images_per_event", "new_samples", "first_input", "persist_every",
-    *INT8_NEUTRAL,
+    *INT8_NEUTRAL, "in_place", "saved_bits", "im2col",
 )  # fmt: skip
 
 
@@ -116,6 +122,15 @@ def _single(reader: Reader, name: str, value: Any) -> bool:
         reader.wrong(name, shown(value), "one value; several make a space, see `dse explore`")
         return False
     return True
+
+
+def _checkpoint_units(reader: Reader, given: Mapping[str, Any]) -> Checkpoints | None:
+    """Return the list of units of a single plan's checkpoints, which a space cannot have."""
+    try:
+        found = Checkpoints.parse(given.get("checkpoints", "none"))
+    except UserError:
+        return None  # told with the other decisions
+    return found if found.units else None
 
 
 def _cut(reader: Reader, workload: Workload, value: Any) -> int:

@@ -46,6 +46,13 @@ DECISIONS: Final[dict[str, Decision]] = {
     "classifier_dtype": Decision(str, "WORD", "of the last unit where learning is int8: learning or fp32"),
     "gradient_scaling": Decision(str, "WORD", "of int8 weights and int32 biases: none or qas"),
     "weight_rounding": Decision(str, "WORD", "of updated int8 weights: nearest or stochastic"),
+    "in_place": Decision(str, "WORD", "what may overwrite its input: elementwise, none or depthwise"),
+    "checkpoints": Decision(
+        str, "SEGMENTS", "run parts of the learning stage forward again: none, 'every K' or 'units A B ...'"
+    ),
+    "saved_bits": Decision(int, "BITS", "width of saved activations: 8, 4 or 2; 32: as computed"),
+    "im2col": Decision(str, "WORD", "unfold inputs as the kernel library does: library, none or full"),
+    "patches": Decision(str, "PATCHES", "run the first layers patch by patch: none or 'TxT to U'"),
     "n_replays": Decision(int, "SAMPLES", "capacity of the replay buffer"),
     "rounding": Decision(str, "WORD", "nearest or floor"),
     "replay_level": Decision(str, "LEVEL", "memory that keeps the replays, or 'auto'"),

@@ -66,9 +66,9 @@ def memory_notions(
     """
     named = {part: float(size[row]) for part, size in mcunetv3_extra_parts(step).items()}
     live = step.schedule.live_bytes().sum(axis=0)[:, row]
-    loss = step.schedule.clock.loss
-    peak = _at(step, row, int(np.argmax(live)))
-    backward = _at(step, row, loss + int(np.argmax(live[loss:])))
+    loss, update = step.schedule.clock.loss, step.schedule.clock.update
+    peak = _at(step, row, int(np.argmax(live if roles is not None else live[: update + 1])))
+    backward = _at(step, row, loss + int(np.argmax(live[loss : update + 1])))
     if roles is not None:
         counted = (*DYNAMIC_ROLES, *WORKING_STATICS)
         beside = {role.value: size for role, size in roles.items() if role not in counted}

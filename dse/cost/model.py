@@ -6,7 +6,7 @@ estimate, a grid and a sampler call the same two functions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Self
 
@@ -35,6 +35,7 @@ from dse.plan.decisions import (
     TrainingPlan,
 )
 from dse.plan.step import READ, WRITE, TrainingStep, training_step
+from dse.plan.structure import structures
 from dse.plan.techniques import illegal
 from dse.vocabulary import Role
 
@@ -121,20 +122,25 @@ def step_costs(context: Context, plans: PlanBatch, steps: Sequence[TrainingStep]
     """
     if steps is None:
         require_legal(context, plans)
-    chunks = range(0, len(plans), CHUNK)
-    parts = []
-    for index, start in enumerate(chunks):
-        rows = plans.rows(slice(start, start + CHUNK))
-        parts.append(_step_costs(context, rows, steps[index] if steps else _describe(context, rows)))
-    return StepCosts.concatenate(parts)
+    parts, order = [], []
+    for index, rows in enumerate(_chunks(context, plans)):
+        some = plans.rows(rows)
+        parts.append(_step_costs(context, some, steps[index] if steps else _describe(context, some)))
+        order.append(rows)
+    return StepCosts.concatenate(parts).take(np.argsort(np.concatenate(order)))
 
 
 def describe_steps(context: Context, plans: PlanBatch) -> list[TrainingStep]:
     """Describe the steps of ``plans`` in the chunks that ``step_costs`` works in; no price is asked."""
     require_legal(context, plans)
-    return [
-        _describe(context, plans.rows(slice(start, start + CHUNK))) for start in range(0, len(plans), CHUNK)
-    ]
+    return [_describe(context, plans.rows(rows)) for rows in _chunks(context, plans)]
+
+
+def _chunks(context: Context, plans: PlanBatch) -> Iterator[IntArray]:
+    """Yield rows of ``plans`` that share a schedule, some at a time."""
+    for _, rows in structures(context.workload, plans):
+        for start in range(0, len(rows), CHUNK):
+            yield rows[start : start + CHUNK]
 
 
 def require_legal(context: Context, plans: PlanBatch) -> None:
@@ -155,7 +161,7 @@ def _describe(context: Context, plans: PlanBatch) -> TrainingStep:
 
 
 def describe(context: Context, plans: PlanBatch) -> tuple[TrainingStep, Placement]:
-    """Return the step of each plan and where its roles are placed."""
+    """Return the step of each plan and where its roles are placed; the plans share a schedule."""
     step = _describe(context, plans)
     return step, place(context, step, plans.persist_every > 0)
 

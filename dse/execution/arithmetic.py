@@ -78,14 +78,10 @@ class Arithmetic(Protocol):
     def error_written(self, root: int, held: Array | None, added: Array) -> Array:
         """Return what the buffer of the error of ``root`` holds once ``added`` joined what it held."""
 
-    def input_errors(
-        self, layer: int, error: Array, own: Parts, kept: Kept
-    ) -> tuple[Array, ...]:
+    def input_errors(self, layer: int, error: Array, own: Parts, kept: Kept) -> tuple[Array, ...]:
         """Return the error of each input of ``layer``, in their order, from that of its output."""
 
-    def weight_gradient(
-        self, layer: int, error: Array, operand: Array, channels: IntArray | None
-    ) -> Array:
+    def weight_gradient(self, layer: int, error: Array, operand: Array, channels: IntArray | None) -> Array:
         """Return the gradient of the weights that read ``channels`` of the input, all where None.
 
         ``operand`` (B, chosen channels, ...). All: in the shape of the weights. Else (chosen channels, output

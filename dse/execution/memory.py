@@ -9,7 +9,7 @@ offsets, so that it serves as reference.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dse.errors import Problem, UserError
 from dse.plan.memory_map import MemoryMap, Placed
 from dse.plan.operations import Holds, StepBuffer, StepSchedule
+from dse.plan.timeline import Content
 
 ByteArray = NDArray[np.uint8]
 
@@ -33,19 +34,25 @@ class Memory(Protocol):
     """Where the buffers of a schedule are."""
 
     def start(self) -> None:
-        """Forget everything; what is alive from the first operation to the last begins."""
+        """Forget everything, then let what stands throughout begin."""
 
-    def begin(self, operation: int) -> None:
-        """Let every buffer whose lifespan starts with ``operation`` begin, unless it still lives."""
+    def begin(self, operation: int) -> list[StepBuffer]:
+        """Let every buffer whose lifespan starts with ``operation`` begin, unless it still lives; return them."""
 
-    def finish(self, operation: int) -> None:
-        """Check the memory behind ``operation``; let every buffer whose lifespan ends there end."""
+    def finish(self, operation: int, stays: Collection[str] = ()) -> None:
+        """Check the memory behind ``operation``; let every buffer whose lifespan ends there end.
+
+        Those in ``stays`` live on: a loop that they span goes round again.
+        """
 
     def find(self, holds: Holds, place: int) -> StepBuffer | None:
         """Return the live buffer that holds this, None where there is none."""
 
     def contents(self, buffer: StepBuffer) -> ByteArray:
         """Return the bytes of a live buffer, as a view that may be written."""
+
+    def is_untouched(self, buffer: StepBuffer) -> bool:
+        """Whether nothing has written into a live buffer since it began."""
 
 
 class _Lifespans:
@@ -66,16 +73,23 @@ class _Lifespans:
         self.live.clear()
         self._by_content.clear()
 
+    def standing(self) -> Iterator[StepBuffer]:
+        return self._begin(buffer for buffer in self._starts[0] if buffer.content == Content.STANDING)
+
     def beginning(self, operation: int) -> Iterator[StepBuffer]:
-        for buffer in self._starts[operation]:
+        return self._begin(self._starts[operation])
+
+    def _begin(self, buffers: Iterable[StepBuffer]) -> Iterator[StepBuffer]:
+        for buffer in buffers:
             if buffer.id not in self.live:
                 self.live[buffer.id] = buffer
                 self._by_content[buffer.holds, buffer.place].append(buffer)
                 yield buffer
 
-    def ending(self, operation: int) -> Iterator[StepBuffer]:
+    def ending(self, operation: int, stays: Collection[str]) -> Iterator[StepBuffer]:
         for buffer in self._ends[operation]:
-            if buffer.id in self.live:
+            throughout = buffer.content == Content.STANDING and operation == self.last
+            if buffer.id in self.live and buffer.id not in stays and not throughout:
                 del self.live[buffer.id]
                 self._by_content[buffer.holds, buffer.place].remove(buffer)
                 yield buffer
@@ -100,15 +114,21 @@ class Separate:
         """See ``Memory``."""
         self._lifespans.clear()
         self._contents.clear()
+        self._new(self._lifespans.standing())
 
-    def begin(self, operation: int) -> None:
+    def begin(self, operation: int) -> list[StepBuffer]:
         """See ``Memory``."""
-        for buffer in self._lifespans.beginning(operation):
+        return self._new(self._lifespans.beginning(operation))
+
+    def _new(self, buffers: Iterator[StepBuffer]) -> list[StepBuffer]:
+        found = list(buffers)
+        for buffer in found:
             self._contents[buffer.id] = np.frombuffer(pattern(0, buffer.size_bytes), np.uint8).copy()
+        return found
 
-    def finish(self, operation: int) -> None:
+    def finish(self, operation: int, stays: Collection[str] = ()) -> None:
         """See ``Memory``."""
-        for buffer in self._lifespans.ending(operation):
+        for buffer in self._lifespans.ending(operation, stays):
             del self._contents[buffer.id]
 
     def find(self, holds: Holds, place: int) -> StepBuffer | None:
@@ -118,6 +138,10 @@ class Separate:
     def contents(self, buffer: StepBuffer) -> ByteArray:
         """See ``Memory``."""
         return self._contents[buffer.id]
+
+    def is_untouched(self, buffer: StepBuffer) -> bool:
+        """See ``Memory``."""
+        return self._contents[buffer.id].tobytes() == pattern(0, buffer.size_bytes)
 
 
 class Arena:
@@ -139,7 +163,11 @@ class Arena:
 
     def _require(self) -> None:
         problems = []
+        last = len(self.memory_map.schedule.operations) - 1
         for buffer in self.memory_map.schedule.buffers:
+            if not 0 <= buffer.start <= buffer.end <= last:
+                found = f"alive from operation {buffer.start} to {buffer.end}"
+                problems.append(Problem("schedule", buffer.id, found, f"a lifespan within 0 to {last}"))
             entry = self._placed.get(buffer.id)
             if entry is None:
                 problems.append(Problem("memory map", buffer.id, "not placed", "a level and an offset"))
@@ -158,16 +186,20 @@ class Arena:
         self._lifespans.clear()
         for level, memory in self.levels.items():
             memory[:] = self._guard[level]
+        for _ in self._lifespans.standing():
+            pass  # all bytes hold the guard pattern anyway
 
-    def begin(self, operation: int) -> None:
+    def begin(self, operation: int) -> list[StepBuffer]:
         """See ``Memory``."""
-        for buffer in self._lifespans.beginning(operation):
+        found = list(self._lifespans.beginning(operation))
+        for buffer in found:
             self._poison(buffer)
+        return found
 
-    def finish(self, operation: int) -> None:
+    def finish(self, operation: int, stays: Collection[str] = ()) -> None:
         """See ``Memory``."""
         self.check(operation)
-        for buffer in self._lifespans.ending(operation):
+        for buffer in self._lifespans.ending(operation, stays):
             self._poison(buffer)
 
     def find(self, holds: Holds, place: int) -> StepBuffer | None:
@@ -179,6 +211,14 @@ class Arena:
         entry = self._placed[buffer.id]
         return self._views[entry.level][entry.offset : entry.offset + buffer.size_bytes]
 
+    def is_untouched(self, buffer: StepBuffer) -> bool:
+        """See ``Memory``."""
+        entry = self._placed[buffer.id]
+        return self._is_guard(entry.level, entry.offset, _end(entry))
+
+    def _is_guard(self, level: str, first: int, last: int) -> bool:
+        return memoryview(self.levels[level])[first:last] == memoryview(self._guard[level])[first:last]
+
     def _poison(self, buffer: StepBuffer) -> None:
         entry = self._placed[buffer.id]
         end = entry.offset + buffer.size_bytes
@@ -189,8 +229,7 @@ class Arena:
     def check(self, operation: int) -> None:
         """Raise MemoryViolation unless every byte outside of live buffers holds the guard pattern."""
         for level, first, last in self._free(operation):
-            memory = memoryview(self.levels[level])[first:last]
-            if memory != memoryview(self._guard[level])[first:last]:
+            if not self._is_guard(level, first, last):
                 self._violated(operation, level, first, last)
 
     def _free(self, operation: int) -> list[tuple[str, int, int]]:
@@ -214,7 +253,9 @@ class Arena:
         names = " and ".join(f"{e.buffer.id} ({e.buffer.name})" for e in (before, behind) if e is not None)
         name = self.memory_map.schedule.operations[operation].name
         found = f"byte {address} of {level} changed and belongs to no buffer; beside it {names or 'nothing'}"
-        raise MemoryViolation(Problem("arena", f"operation {operation} ({name})", found, "written buffers only"))
+        raise MemoryViolation(
+            Problem("arena", f"operation {operation} ({name})", found, "written buffers only")
+        )
 
 
 def pattern(address: int, size: int) -> bytes:

@@ -41,7 +41,9 @@ def global_average(x: Array) -> Array:
 def global_average_error(shape: Shape, error: Array) -> Array:
     """(B, C) -> (B, C, ...): an equal share for every position."""
     shares = error / error.dtype.type(prod(shape[1:]))
-    return np.broadcast_to(shares.reshape(*error.shape, *(1,) * (len(shape) - 1)), (len(error), *shape)).copy()
+    return np.broadcast_to(
+        shares.reshape(*error.shape, *(1,) * (len(shape) - 1)), (len(error), *shape)
+    ).copy()
 
 
 def largest(layer: Layer, x: Array) -> tuple[Array, Array]:

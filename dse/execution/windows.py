@@ -87,17 +87,14 @@ class Window:
     def folded(self, patches: Array) -> Array:
         """Add windows (B, C, rows, columns, kh, kw) up at their positions: the adjoint of ``patches``."""
         edges = [
-            size + first + last
-            for size, first, last in zip(self.size, self.before, self.after, strict=True)
+            size + first + last for size, first, last in zip(self.size, self.before, self.after, strict=True)
         ]
         total = np.zeros((*patches.shape[:2], *edges), dtype=patches.dtype)
         rows, columns = self.positions
         for row in range(self.kernel[0]):
             for column in range(self.kernel[1]):
                 last = (row + (rows - 1) * self.stride[0] + 1, column + (columns - 1) * self.stride[1] + 1)
-                target = total[
-                    :, :, row : last[0] : self.stride[0], column : last[1] : self.stride[1]
-                ]
+                target = total[:, :, row : last[0] : self.stride[0], column : last[1] : self.stride[1]]
                 target += patches[..., row, column]
         top, left = self.before
         return total[:, :, top : top + self.size[0], left : left + self.size[1]]

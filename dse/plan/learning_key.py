@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from dse.plan.decisions import AS_COMPUTED, INT8_NEUTRAL, TrainingPlan
 from dse.plan.policy import UpdatePolicy
@@ -19,11 +19,11 @@ from dse.workload import Workload
 LEARNING_CHOICES: Final = (
     "head", "replay", "cut", "policy", "frozen_bits", "replay_bits", "rounding", "learning_dtype", "bn_mode",
     "optimiser", "new_per_batch", "replays_per_batch", "new_samples", "first_input", "n_replays",
-    "images_per_event", "epochs", "micro_batch", *INT8_NEUTRAL,
+    "images_per_event", "epochs", "micro_batch", *INT8_NEUTRAL, "saved_bits",
 )  # fmt: skip
-"""Decisions that what is learned can depend on; those from the micro-batch on in int8 learning alone."""
+"""Decisions that what is learned can depend on; from the micro-batch on, in some plans alone (``counts``)."""
 
-UNLEARNED: Final[dict[str, str]] = {
+UNLEARNED: Final[dict[str, Any]] = {
     "in_place": "elementwise", "checkpoints": "none", "im2col": "library", "patches": "none",
 }  # fmt: skip
 """Decisions about lifespans that leave every number as it is, and the value that stands for them all."""

@@ -2,7 +2,8 @@
 
 The first layers of a network make its largest tensors. Run for one patch of their result at a time, they
 need only the part of each tensor that this patch looks at; neighbouring patches look at overlapping parts,
-which are computed again (arXiv 2110.15352, Sec. 3). Axes are independent, so that a patch is a product of intervals.
+which are computed again (arXiv 2110.15352, Sec. 3). Axes are independent, so that a patch is a product of
+intervals.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The vectorised schedule (``dse.plan.schedule``) holds every operation that any plan could have. One plan's
 schedule keeps those that it executes, and moves the ends of lifespans to the nearest of them; a buffer's
-bytes are those of the plan's row. An addition that hands its error on shares one buffer with the input that takes
-it over. What is alive throughout gets a buffer per unit.
+bytes are those of the plan's row. An addition that hands its error on shares one buffer with the input that
+takes it over. What is alive throughout gets a buffer per unit.
 """
 
 from __future__ import annotations

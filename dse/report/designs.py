@@ -18,7 +18,7 @@ from dse.cost.event import Costs
 from dse.plan.decisions import CODES
 from dse.search.blocks import Block
 from dse.search.budgets import rejections, step_rejection
-from dse.search.choices import AUTO, DECISIONS
+from dse.search.choices import AUTO, DECISIONS, SPELLINGS
 from dse.search.pricing import FEASIBLE, UNKNOWN, Judged, Rows, judged_grid, row_batches
 from dse.search.space import Space
 
@@ -127,9 +127,16 @@ def _decisions(block: Block, rows: IntArray, columns: IntArray) -> dict[str, Any
     values |= block.step_values(rows) | block.event_values(columns)
     order = [*block.kind.decisions, *(name for name in DECISIONS if name in values)]
     return {
-        name: _words(values[name], names[name]) if name in names else values[name]
+        name: _words(values[name], names[name]) if name in names else _spelled(name, values[name])
         for name in dict.fromkeys(order)
     }
+
+
+def _spelled(name: str, values: IntArray) -> IntArray | Words:
+    if name not in SPELLINGS:
+        return values
+    codes, places = np.unique(values, return_inverse=True)
+    return Words(places.astype(np.int16), tuple(SPELLINGS[name](int(code)) for code in codes))
 
 
 def _words(codes: IntArray, names: tuple[str, ...]) -> Words:
@@ -220,7 +227,7 @@ def _plain(schema: Any) -> Any:
 
 _INTEGERS: Final = (
     "design", "new_per_batch", "replays_per_batch", "cut", "frozen_bits", "replay_bits", "micro_batch",
-    "persist_every", "n_replays", "images_per_event", "epochs",
+    "persist_every", "saved_bits", "n_replays", "images_per_event", "epochs",
 )  # fmt: skip
 
 

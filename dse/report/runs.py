@@ -14,7 +14,7 @@ from dse.accuracy import MeasuredAccuracy
 from dse.accuracy.features import LearningPoint
 from dse.accuracy.runs import Run
 from dse.errors import Problem, UserError
-from dse.plan.decisions import TrainingPlan
+from dse.plan.decisions import AS_COMPUTED, TrainingPlan
 from dse.plan.learning_key import LEARNING_CHOICES
 from dse.report import text
 from dse.search.learning import decisions, named_policies
@@ -81,7 +81,8 @@ def with_runs(space: Space, folder: Path) -> Space:
 
 
 def _run(space: Space, row: Mapping[str, str]) -> Run:
-    values: dict[str, Any] = {name: row[name] for name in LEARNING_CHOICES}
+    known = {"saved_bits": AS_COMPUTED, **row}  # tables that were written earlier lack it
+    values: dict[str, Any] = {name: known[name] for name in LEARNING_CHOICES}
     default = TrainingPlan(cut=-1)
     values |= {name: int(values[name]) for name in values if isinstance(getattr(default, name), int)}
     values["policy"] = named_policies(space).get(values["policy"], values["policy"])

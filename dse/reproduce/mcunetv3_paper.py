@@ -104,8 +104,9 @@ def own_peaks_kib(workload: Workload, policy: UpdatePolicy, update: str) -> tupl
     The engine's figures leave the forward pass out, so the second is what compares with them.
     """
     step = step_of(workload, policy, update)
-    live = step.schedule.live_bytes()
+    clock = step.schedule.clock
+    live = step.schedule.live_bytes()[:, : clock.update + 1].sum(axis=0)
     whole = float(training_peak_bytes(step)[0])
-    always = whole - float(live.sum(axis=0).max())
-    backward = float(np.max(live.sum(axis=0)[step.schedule.clock.loss :])) + always
+    always = whole - float(live.max())
+    backward = float(np.max(live[clock.loss :])) + always
     return whole / KIB, backward / KIB

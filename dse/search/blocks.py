@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from dse.cost.context import Context
 from dse.plan.decisions import (
+    AS_COMPUTED,
     BN_MODES,
     FIRST_INPUTS,
     HEADS,
@@ -52,6 +53,8 @@ _OTHER_HEADS: Final[dict[str, tuple[int, ...]]] = {
     "bn_mode": (BN_MODES.index("folded"),),
     "optimiser": (OPTIMISERS.index("sgd"),),
     "first_input": (FIRST_INPUTS.index("dequantised"),),
+    "checkpoints": (0,),
+    "saved_bits": (AS_COMPUTED,),
 }
 _ONE_BY_ONE: Final[dict[str, tuple[int, ...]]] = {
     "micro_batch": (1,),

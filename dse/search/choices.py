@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from dse.errors import UserError
 from dse.hardware import HardwareProfile
-from dse.plan.decisions import CODES, FROZEN_BITS, INT8_NEUTRAL, TrainingPlan, code_of
+from dse.plan.decisions import (
+    CODES,
+    FROZEN_BITS,
+    INT8_NEUTRAL,
+    LIFESPAN_CHOICES,
+    SAVED_BITS,
+    TrainingPlan,
+    code_of,
+)
 from dse.plan.policy import UpdatePolicy, misfits
+from dse.plan.structure import Checkpoints, Patches, patches_word
 from dse.search.reader import Reader, is_integer, shown
 from dse.vocabulary import REPLAY_BITS
 from dse.workload import Workload
@@ -20,7 +29,7 @@ WHOLE_BATCH: Final = 0  # stands for a micro-batch of the whole mini-batch
 STEP_AXES: Final = (
     "cut", "policy", "frozen_bits", "replay_bits", "learning_dtype", "bn_mode", "optimiser", "micro_batch",
     "update", "new_samples", "first_input", "persist_every", "backward_dtype", "accumulator_dtype",
-    "classifier_dtype",
+    "classifier_dtype", *LIFESPAN_CHOICES,
 )  # fmt: skip
 """Decisions that make the rows of a block, slowest first; the training step is priced once per row."""
 
@@ -42,7 +51,7 @@ _INTEGERS: Final = {
 }
 """Smallest and largest value; within them every count is exact in 64 bits."""
 
-_LISTED: Final = {"replay_bits": REPLAY_BITS, "frozen_bits": FROZEN_BITS}
+_LISTED: Final = {"replay_bits": REPLAY_BITS, "frozen_bits": FROZEN_BITS, "saved_bits": SAVED_BITS}
 _DEFAULT: Final = TrainingPlan(cut=-1)
 _OTHER_DEFAULTS: Final[dict[str, Any]] = {
     "cut": "all",
@@ -111,7 +120,10 @@ def _read(reader: Reader, key: str, name: str, found: Any) -> tuple[Any, ...]:
         return reader.integers(key, found, 0, _LISTED[name])
     if name == "policy":
         return _policies(reader, key, found)
-    accept = {"cut": _cut, "micro_batch": _micro_batch, "batch": _batch}.get(name, _name)
+    accept = {
+        "cut": _cut, "micro_batch": _micro_batch, "batch": _batch, "checkpoints": _checkpoints,
+        "patches": _patches,
+    }.get(name, _name)  # fmt: skip
     if (
         name == "batch"
         and isinstance(found, list | tuple)
@@ -154,6 +166,36 @@ def _micro_batch(reader: Reader, key: str, value: Any) -> int | None:
         return int(value)
     reader.wrong(key, shown(value), f"an integer from 1 to {2 * LARGEST_BATCH}, or 'batch'")
     return None
+
+
+def _checkpoints(reader: Reader, key: str, value: Any) -> int | None:
+    """Return K of "every K", 0 for none; lists of units belong to one plan on one network."""
+    found = _parsed(reader, lambda: Checkpoints.parse(value, file=reader.file, key=key))
+    if isinstance(found, Checkpoints) and found.units:
+        reader.wrong(key, shown(value), "'none' or 'every K' in a space; a list of units in a single plan")
+        return None
+    return found.every if isinstance(found, Checkpoints) else None
+
+
+def _patches(reader: Reader, key: str, value: Any) -> int | None:
+    found = _parsed(reader, lambda: Patches.parse(value, file=reader.file, key=key) or 0)
+    return found.code if isinstance(found, Patches) else found
+
+
+SPELLINGS: Final[Mapping[str, Callable[[int], str]]] = {
+    "checkpoints": lambda every: str(Checkpoints(every)),
+    "patches": patches_word,
+}
+"""Decisions that travel as codes which no tuple of words spells, and the word of a code."""
+
+
+def _parsed(reader: Reader, parse: Callable[[], Any]) -> Any:
+    """Return what ``parse`` finds; None, with its problem noted, where it refuses."""
+    try:
+        return parse()
+    except UserError as error:
+        reader.problems += error.problems
+        return None
 
 
 def _batch(reader: Reader, key: str, value: Any) -> tuple[int, int] | None:

@@ -131,6 +131,8 @@ def _split(plans: PlanBatch, rows: IntArray) -> list[IntArray]:
     """Split rows by the first decision in which they differ; rows that differ in none stay together."""
     for name in (
         "learning_dtype",
+        "im2col",
+        "saved_bits",
         "backward_dtype",
         "classifier_dtype",
         "frozen_bits",

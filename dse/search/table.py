@@ -13,7 +13,7 @@ from dse.accuracy import STATUSES
 from dse.cost.event import Costs
 from dse.plan.decisions import CODES, TrainingPlan
 from dse.search.blocks import Block
-from dse.search.choices import AUTO
+from dse.search.choices import AUTO, SPELLINGS
 from dse.search.pricing import Designs, price_designs
 from dse.search.relaxation import Relaxation, excesses
 from dse.search.space import Space
@@ -70,9 +70,17 @@ def decision_words(block: Block, decisions: Mapping[str, IntArray], count: int) 
     }
     codes = {name: np.full(count, value) for name, value in block.kind.decisions.items()} | dict(decisions)
     return {
-        name: _words(names[name], values) if name in names else np.asarray(values)
+        name: _words(names[name], values) if name in names else _spelled(name, values)
         for name, values in codes.items()
     }
+
+
+def _spelled(name: str, values: IntArray) -> NDArray[Any]:
+    """Return codes that stand for something longer as its word, numbers as they are."""
+    if name not in SPELLINGS:
+        return np.asarray(values)
+    codes, places = np.unique(values, return_inverse=True)
+    return np.array([SPELLINGS[name](int(code)) for code in codes])[places]
 
 
 def _words(names: Sequence[str], codes: IntArray) -> NDArray[Any]:

@@ -23,8 +23,8 @@ from dse.workload import Workload
 class Keeper(Protocol):
     """Keeps tensors (B, ...) between the two passes, as tensors that autograd's own hooks count."""
 
-    def keep(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return what is kept of ``x``; of one tensor the same, however often it is asked."""
+    def keep(self, x: Tensor, *, shared: bool = False) -> tuple[Tensor, ...]:
+        """Return what is kept of ``x``; where it is ``shared``, the same for all that ask for one tensor."""
 
     def read(self, kept: tuple[Tensor, ...], shape: torch.Size, dtype: torch.dtype) -> Tensor:
         """Return the tensor of ``shape`` that ``kept`` stands for."""
@@ -33,7 +33,7 @@ class Keeper(Protocol):
 class AsComputed:
     """Keeps tensors as they are."""
 
-    def keep(self, x: Tensor) -> tuple[Tensor, ...]:
+    def keep(self, x: Tensor, *, shared: bool = False) -> tuple[Tensor, ...]:
         """See ``Keeper``."""
         return (x,)
 
@@ -52,8 +52,10 @@ class AtBits:
         self.bits, self.micro = bits, micro
         self._known = WeakTensorKeyDictionary()
 
-    def keep(self, x: Tensor) -> tuple[Tensor, ...]:
+    def keep(self, x: Tensor, *, shared: bool = False) -> tuple[Tensor, ...]:
         """See ``Keeper``."""
+        if not shared:
+            return self._packed(x.detach())
         if x not in self._known:
             self._known[x] = self._packed(x.detach())
         kept: tuple[Tensor, ...] = self._known[x]

@@ -39,7 +39,7 @@ class Weighted(Function):
         """Run ``plain``, which reads the same weight and bias."""
         kept: tuple[Tensor, ...] = ()
         if ctx.needs_input_grad[1]:
-            kept = keeper.keep(x if channels is None else take(x, channels))
+            kept = keeper.keep(x, shared=True) if channels is None else keeper.keep(take(x, channels))
         ctx.save_for_backward(weight, *kept)
         ctx.gradients, ctx.channels, ctx.shape, ctx.keeper = gradients, channels, x.shape, keeper
         return plain(x)

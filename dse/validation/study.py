@@ -28,7 +28,7 @@ KEYS: Final = (
 COLUMNS: Final = (
     "head", "replay", "cut", "policy", "n_replays", "replay_bits", "rounding", "frozen_bits", "bn_mode",
     "optimiser", "new_per_batch", "replays_per_batch", "micro_batch", "epochs", "images_per_event",
-    "learning_dtype", *INT8_NEUTRAL,
+    "learning_dtype", *INT8_NEUTRAL, "saved_bits",
 )  # fmt: skip
 """Decisions that stand in the table of a study."""
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from dse.errors import Problem, UserError
-from dse.plan.decisions import INT8_NEUTRAL
+from dse.plan.decisions import AS_COMPUTED, INT8_NEUTRAL
 from dse.training.data import load_data
 from dse.training.record import RunRecord
 from dse.validation.claims import Verdict, decide, paired_interval
@@ -82,7 +82,7 @@ def _summary(rows: Sequence[Mapping[str, Any]], within: Any) -> dict[str, Any]:
 
 _WHOLE: Final = (
     "seed", "cut", "n_replays", "replay_bits", "frozen_bits", "new_per_batch", "replays_per_batch",
-    "micro_batch", "epochs", "images_per_event", "replay_bytes", "planned_replay_bytes",
+    "micro_batch", "epochs", "images_per_event", "replay_bytes", "planned_replay_bytes", "saved_bits",
 )  # fmt: skip
 _REAL: Final = ("rate", "accuracy", "average_accuracy", "forgetting", "backward_transfer", "cpu_s")
 
@@ -110,13 +110,14 @@ def read_runs(study: Study, path: str | Path | None = None) -> StudyResult:
     return StudyResult(study, "", rates, tuple(rows))
 
 
-_SINCE_INT8: Final = {"learning_dtype": "fp32", **INT8_NEUTRAL}
-"""Columns that tables of fp32 runs may lack, and what they then mean."""
+_LATER: Final = {"learning_dtype": "fp32", **INT8_NEUTRAL, "saved_bits": AS_COMPUTED}
+"""Columns that tables of earlier runs may lack, and what they then mean."""
 
 
 def _typed(row: Mapping[str, str]) -> dict[str, Any]:
-    whole = {name: int(row[name]) for name in _WHOLE}
-    return {**_SINCE_INT8, **row, **whole, **{name: float(row[name] or "nan") for name in _REAL}}
+    known = {**_LATER, **row}
+    whole = {name: int(known[name]) for name in _WHOLE}
+    return {**known, **whole, **{name: float(row[name] or "nan") for name in _REAL}}
 
 
 def _is_of(row: Mapping[str, Any], each: GridPlan) -> bool:

@@ -71,9 +71,21 @@ def test_numbers_and_words_of_a_plan_by_hand() -> None:
     assert numbers(plan) == {
         "images_per_event": 2.0, "epochs": 0.5, "new_per_batch": 1.0, "depth": 3 / len(network().units),
         "coarseness": pytest.approx(1 / 3), "n_replays": 1.5, "replays_per_batch": 1.0,
+        "saved_coarseness": 0.0,
     }  # fmt: skip
     assert words(plan)["policy"] == "all"
     assert words(plan)["new_latents"] == "quantised"
+
+
+def test_narrow_saved_activations_by_hand() -> None:
+    """Then it matters who shares a scale, and whether the first input stays as stored."""
+    narrow = point(2, 64, saved_bits=4, micro_batch=4, first_input="stored", replay_bits=8)
+    found = numbers(narrow)
+    assert found["saved_coarseness"] == pytest.approx(np.log2(3) / 3)
+    assert found["micro_batch"] == 0.5
+    assert words(narrow)["first_input"] == "stored"
+    assert "micro_batch" not in numbers(point(2, 64, micro_batch=4))
+    assert "first_input" not in words(point(2, 64))
 
 
 def test_what_means_nothing_is_no_feature() -> None:

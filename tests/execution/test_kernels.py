@@ -38,7 +38,9 @@ def drawn(shape, seed):
 def by_torch(layer, shapes, arrays, own, norm_by_batch=None):
     """Output of PyTorch's operation, and gradients of inputs and of its numbers for a drawn error."""
     xs = [torch.tensor(x, requires_grad=True) for x in arrays]
-    parts = {key: torch.tensor(value, requires_grad=key not in ("mean", "variance")) for key, value in own.items()}
+    parts = {
+        key: torch.tensor(value, requires_grad=key not in ("mean", "variance")) for key, value in own.items()
+    }
     lifted = {key: part.reshape(geometry.lifted_weight(tuple(part.shape))) for key, part in parts.items()}
     operation = operators.OPERATORS[layer.kind](layer, shapes[0], lifted)
     if norm_by_batch is not None:

@@ -15,14 +15,17 @@ from dse.plan.decisions import (
     BACKWARD_DTYPES,
     CLASSIFIER_DTYPES,
     GRADIENT_SCALINGS,
+    IN_PLACE,
     LEARNING_DTYPES,
     OPTIMISERS,
+    SAVED_BITS,
     WEIGHT_ROUNDINGS,
     PlanBatch,
     TrainingPlan,
 )
 from dse.plan.policy import SELECTIONS, UpdatePolicy
 from dse.plan.techniques import illegal
+from dse.workload.units import single_tensor_cuts
 
 BRANCHES = str(Path(__file__).parent / "data" / "branches.toml")
 NAMES = (
@@ -38,8 +41,11 @@ def network(name: str):
 
 
 @st.composite
-def random_plans(draw, names=NAMES):
-    """Draw (name of a network, legal backprop plan); ``network`` loads it."""
+def random_plans(draw, names=NAMES, lifespans=()):
+    """Draw (name of a network, legal backprop plan); ``network`` loads it.
+
+    ``lifespans`` are the decisions about the lives of buffers that are drawn as well (``LIFESPANS`` for all).
+    """
     name = draw(st.sampled_from(names))
     workload = network(name)
     last = len(workload.units) - 1
@@ -78,7 +84,47 @@ def random_plans(draw, names=NAMES):
         gradient_scaling=draw(st.sampled_from(GRADIENT_SCALINGS)),
         weight_rounding=draw(st.sampled_from(WEIGHT_ROUNDINGS)),
     )  # fmt: skip
+    for decision in lifespans:
+        plan = replace(plan, **{decision: draw(LIFESPANS[decision](workload, plan))})
     return name, legalised(workload, plan)
+
+
+def checkpoint_places(workload, cut):
+    """Units above ``cut`` behind which the learning stage can be split; the first of those that share a layer."""
+    edge = workload.cut_layer(cut)
+    units = [workload.units[index] for index in single_tensor_cuts(workload)]
+    above = {unit.cut_layer: unit.index for unit in reversed(units) if unit.cut_layer > edge}
+    return sorted(above.values())
+
+
+def checkpoint_words(workload, plan):
+    """Strategy of the words of ``checkpoints``."""
+    places = checkpoint_places(workload, plan.cut)
+    words = [st.just("none"), st.integers(1, 6).map(lambda step: f"every {step}")]
+    if places:
+        chosen = st.sets(st.sampled_from(places), min_size=1, max_size=5)
+        words.append(chosen.map(lambda units: f"units {' '.join(map(str, sorted(units)))}"))
+    return st.one_of(words)
+
+
+def patch_words(workload, plan):
+    """Strategy of the words of ``patches``: units up to the cut whose output is a tensor with positions."""
+    found = []
+    for unit in single_tensor_cuts(workload):
+        shape = workload.cut_shape(unit)
+        if unit <= plan.cut and len(shape) > 1:
+            found += [f"{tiles}x{tiles} to {unit}" for tiles in (2, 3, 4, 7) if tiles <= min(shape[1:])]
+    return st.one_of(st.just("none"), st.sampled_from(found)) if found else st.just("none")
+
+
+LIFESPANS = {
+    "in_place": lambda workload, plan: st.sampled_from(IN_PLACE),
+    "checkpoints": checkpoint_words,
+    "saved_bits": lambda workload, plan: st.sampled_from(SAVED_BITS),
+    "im2col": lambda workload, plan: st.sampled_from(("library", "none")),
+    "patches": patch_words,
+}
+"""Decisions that change lifespans -> strategy of their words; unfolding a whole sample needs a workspace."""
 
 
 @st.composite
@@ -117,6 +163,8 @@ def legalised(workload, plan):
     if plan.update == "in_place":  # holds no gradient
         optimiser = "momentum" if plan.optimiser == "lars" else plan.optimiser
         plan = replace(plan, optimiser=optimiser, accumulator_dtype="fp32")
+    if plan.patches != "none" and plan.in_place == "depthwise":  # patches overlap
+        plan = replace(plan, in_place="elementwise")
     reasons = illegal(workload, PlanBatch.from_plans(workload, [plan]))
     assert not reasons, reasons
     return plan

@@ -9,10 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dse.plan.decisions import TrainingPlan
-from dse.plan.learning_key import learning_content, learning_key, learning_plan, quantises_new
+from dse.plan.decisions import PlanBatch, TrainingPlan
+from dse.plan.learning_key import (
+    keeps_stored_input,
+    learning_content,
+    learning_key,
+    learning_plan,
+    quantises_new,
+)
 from dse.plan.policy import UpdatePolicy
+from dse.plan.techniques import build_spec
 from dse.workload import load_network
+from tests.plan.strategies import random_plans
 
 NETWORK = load_network("resnet8")
 BASE = TrainingPlan(cut=5, n_replays=100, replay_bits=8, new_per_batch=8, replays_per_batch=24)
@@ -22,6 +30,10 @@ IRRELEVANT = {
     "micro_batch": 4,
     "persist_every": 7,
     "first_input": "dequantised",  # new samples are cached at replay bits either way
+    "in_place": "none",
+    "checkpoints": "every 1",
+    "im2col": "full",
+    "patches": "2x2 to 2",
 }
 
 RELEVANT = {
@@ -40,6 +52,7 @@ RELEVANT = {
     "epochs": 2,
     "images_per_event": 160,
     "learning_dtype": "fp16",
+    "saved_bits": 4,
 }
 
 
@@ -145,6 +158,8 @@ def test_new_samples_pass_the_quantiser_where_they_are_held_at_replay_bits(
             "learning_dtype": st.sampled_from(["fp32", "int8"]),
             "backward_dtype": st.sampled_from(["fp32", "int8"]),
             "micro_batch": st.sampled_from([1, 32]),
+            "saved_bits": st.sampled_from([32, 8, 4]),
+            "cut": st.sampled_from([5, 5, -1]),
         }
     )
 )
@@ -154,3 +169,33 @@ def test_the_shared_plan_shares_its_own_key(changes: dict[str, object]) -> None:
     assert learning_plan(NETWORK, shared) == shared
     assert learning_key(NETWORK, shared) == learning_key(NETWORK, plan)
     assert learning_content(NETWORK, shared) == learning_content(NETWORK, plan)
+
+
+NARROW = replace(BASE, saved_bits=4, micro_batch=4)
+
+
+@pytest.mark.parametrize("name", ["micro_batch", "first_input"])
+def test_with_narrow_saved_activations_scales_and_the_first_input_count(name: str) -> None:
+    changed = {"micro_batch": 8, "first_input": "dequantised"}[name]
+    assert learning_key(NETWORK, replace(NARROW, **{name: changed})) != learning_key(NETWORK, NARROW)
+    wide = replace(NARROW, saved_bits=32)
+    assert learning_key(NETWORK, replace(wide, **{name: changed})) == learning_key(NETWORK, wide)
+
+
+def test_the_width_in_which_activations_are_computed_is_no_narrow_one() -> None:
+    wide, same = (replace(IN_INT8, saved_bits=bits) for bits in (32, 8))
+    assert learning_key(NETWORK, wide) == learning_key(NETWORK, same)
+    assert learning_key(NETWORK, replace(IN_INT8, saved_bits=4)) != learning_key(NETWORK, wide)
+
+
+def test_whether_the_first_input_stays_as_stored_means_nothing_where_it_does_not_anyway() -> None:
+    exact = replace(NARROW, replay_bits=32)
+    other = replace(exact, first_input="dequantised")
+    assert learning_key(NETWORK, exact) == learning_key(NETWORK, other)
+
+
+@given(random_plans(names=("resnet8",)))
+def test_the_first_input_stays_as_stored_where_the_step_says_so(drawn: tuple[str, TrainingPlan]) -> None:
+    _, plan = drawn
+    spec = build_spec(NETWORK, PlanBatch.from_plans(NETWORK, [plan]))
+    assert keeps_stored_input(plan.canonical(NETWORK)) == bool(spec.keeps_stored_input[0])

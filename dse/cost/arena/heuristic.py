@@ -13,8 +13,8 @@ from typing import Final
 from dse.cost.arena.reduction import Item, Leaf
 from dse.cost.arena.skyline import fill_holes, fill_valleys
 
-EFFORT: Final = 60_000
-"""Items that the search places, at most, over all leaves: about half a second of one core."""
+EFFORT: Final = 90_000
+"""Items that the search places, at most, over all leaves: about 0.6 s of one core."""
 
 RANKINGS: Final[dict[str, Callable[[Item], tuple[float, ...]]]] = {
     "lifetime": lambda item: (-(item.last - item.first), -item.size),
@@ -33,6 +33,11 @@ class Placement:
     offsets: tuple[int, ...]
     height: int
     method: str
+
+
+def placed(leaf: Leaf, offsets: Sequence[int], unit: int, method: str) -> Placement:
+    """Return ``offsets`` [units] of ``leaf`` with the height that they reach."""
+    return Placement(tuple(offsets), height_bytes(leaf, offsets, unit), method)
 
 
 def height_bytes(leaf: Leaf, offsets: Sequence[int], unit: int) -> int:
@@ -58,14 +63,13 @@ def constructed(leaf: Leaf, unit: int, target: int) -> Placement:
 def _greedy(leaf: Leaf, unit: int) -> Iterator[Placement]:
     for name in RANKINGS:
         offsets = fill_valleys(leaf.items, leaf.moments, ranked(leaf, name))
-        yield Placement(tuple(offsets), height_bytes(leaf, offsets, unit), f"valleys by {name}")
+        yield placed(leaf, offsets, unit, f"valleys by {name}")
     orders = {name: ranked(leaf, name) for name in RANKINGS}
     orders["contention"] = by_contention(leaf)
     for name, order in orders.items():
         for best in (False, True):
             offsets = fill_holes(leaf.items, order, best=best)
-            fit = "best fit" if best else "first fit"
-            yield Placement(tuple(offsets), height_bytes(leaf, offsets, unit), f"{fit} by {name}")
+            yield placed(leaf, offsets, unit, f"{'best' if best else 'first'} fit by {name}")
 
 
 def ranked(leaf: Leaf, name: str) -> list[int]:
@@ -88,3 +92,65 @@ def by_contention(leaf: Leaf) -> list[int]:
     return sorted(range(len(leaf.items)), key=key)
 
 
+def searched(
+    leaf: Leaf, unit: int, start: Placement, target: int, *, seed: int, items_placed: int
+) -> Placement:
+    """Return a placement at most as high as ``start``, from a search over rankings for the valleys.
+
+    Hill climbing that accepts equals, from the best greedy ranking: either an item that reaches above ``target``
+    [B] is ranked higher, or two items that are alive together change ranks. What counts is first the height and
+    then by how much the moments exceed the target in all. It ends at ``target``, or after ``items_placed``.
+    """
+    draw, goal, best = random.Random(seed), target // unit, start
+    order = min((ranked(leaf, name) for name in RANKINGS), key=lambda one: _cost(leaf, _valleys(leaf, one), goal))
+    offsets = _valleys(leaf, order)
+    cost = _cost(leaf, offsets, goal)
+    for _ in range(items_placed // len(leaf.items)):
+        if best.height <= target:
+            break
+        changed = _raised(draw, leaf, order, offsets, goal) if draw.random() < 0.5 else _swapped(draw, leaf, order)
+        tried = _valleys(leaf, changed)
+        reached = _cost(leaf, tried, goal)
+        if reached <= cost:
+            order, offsets, cost = changed, tried, reached
+            if height_bytes(leaf, tried, unit) < best.height:
+                best = placed(leaf, tried, unit, f"search over rankings, seed {seed}")
+    return best
+
+
+def _valleys(leaf: Leaf, order: Sequence[int]) -> list[int]:
+    return fill_valleys(leaf.items, leaf.moments, order)
+
+
+def _cost(leaf: Leaf, offsets: Sequence[int], goal: int) -> tuple[int, int]:
+    """Return the height [units], and the sum over moments of what lies above ``goal`` [units]."""
+    above = [0] * leaf.moments
+    for item, offset in zip(leaf.items, offsets, strict=True):
+        excess = offset + item.size - goal
+        if excess > 0:
+            for moment in range(item.first, item.last + 1):
+                above[moment] = max(above[moment], excess)
+    return max(offset + item.size for item, offset in zip(leaf.items, offsets, strict=True)), sum(above)
+
+
+def _raised(
+    draw: random.Random, leaf: Leaf, order: Sequence[int], offsets: Sequence[int], goal: int
+) -> list[int]:
+    """Return ``order`` with one item that reaches above ``goal`` [units] moved to an earlier rank."""
+    high = [rank for rank, place in enumerate(order) if offsets[place] + leaf.items[place].size > goal]
+    changed = list(order)
+    rank = draw.choice(high) if high else draw.randrange(len(order))
+    changed.insert(draw.randrange(rank + 1), changed.pop(rank))
+    return changed
+
+
+def _swapped(draw: random.Random, leaf: Leaf, order: Sequence[int]) -> list[int]:
+    """Return ``order`` with two items exchanged, which are alive together where a few draws find such."""
+    changed = list(order)
+    for _ in range(20):
+        one, other = draw.randrange(len(order)), draw.randrange(len(order))
+        first, second = leaf.items[order[one]], leaf.items[order[other]]
+        if one != other and first.first <= second.last and second.first <= first.last:
+            break
+    changed[one], changed[other] = changed[other], changed[one]
+    return changed

@@ -100,6 +100,12 @@ class IntegerForward:
             return self.source(producer).q(held)
         return held.astype(np.float64)
 
+    def saved(self, producer: int, held: Array) -> FloatArray:
+        """Return what is saved at fewer bits of what ``producer`` wrote: q in fp32, real values of logits."""
+        if self.is_real(producer):
+            return held.astype(np.float32)
+        return self.q(producer, held).astype(np.float32)
+
     # --- running ---
 
     def forward(self, layer: int, inputs: Sequence[Array], own: Parts, *, keep: bool) -> Forward:

@@ -20,13 +20,15 @@ from dse.execution.optimisers import Optimiser
 from dse.plan.decisions import TrainingPlan
 from dse.plan.operations import Holds
 from dse.workload import Workload
+from dse.workload.layers import Relu
 
 
 class Int8(IntegerForward):
     """Implements ``Arithmetic`` for the layers of ``span``; made by ``learning``, ``frozen``, ``inference``.
 
     ``constants`` and ``logits``: see ``IntegerForward``. Scales of int8 errors and gradients are kept here,
-    one per tensor, from the operation that writes it to those that read it. ``draws`` decide stochastic rounding.
+    one per tensor, from the operation that writes it to those that read it. ``draws`` decide stochastic
+    rounding.
 
     Raises UserError for constants that lack a layer, and for stochastic rounding without draws.
     """
@@ -90,7 +92,17 @@ class Int8(IntegerForward):
             return Forward(self.sums(layer, inputs[0], own).astype(np.float32))
         if self.is_real(layer) or self._ends_in(layer):
             return self._real.forward(layer, inputs, {}, keep=keep)
-        return super().forward(layer, inputs, own, keep=keep)
+        done = super().forward(layer, inputs, own, keep=keep)
+        if keep and self.plan.in_place == "none" and self._follows(layer):
+            passed = np.ones(
+                done.output.shape, dtype=bool
+            )  # the head cut already, and kept a mask of its own
+            return Forward(done.output, {(Holds.MASK, layer): passed})
+        return done
+
+    def _follows(self, layer: int) -> bool:
+        """Whether ``layer`` is a rectifier that the kernel before it has applied."""
+        return self._heads[layer] != layer and isinstance(self.workload.layers[layer], Relu)
 
     def _ends_in(self, layer: int) -> bool:
         """Whether ``layer`` is the softmax at the end, which the loss applies."""
@@ -104,10 +116,15 @@ class Int8(IntegerForward):
         return self._real.loss(logits, labels, seen, samples)
 
     def operand(self, layer: int, values: Array) -> Array:
-        """See ``Arithmetic``: q in fp32; bytes as they are, where errors are narrow."""
-        if self._narrow_error(layer):
-            return values.copy()
-        return self.q(self.workload.inputs[layer][0], values).astype(np.float32)
+        """See ``Arithmetic``: q in fp32; bytes where errors are narrow.
+
+        ``values`` are bytes, or q in fp32 that was saved at fewer bits: then the nearest on the grid.
+        """
+        producer = self.workload.inputs[layer][0]
+        if not self._narrow_error(layer):
+            return self.q(producer, values).astype(np.float32)
+        grid = self.source(producer)
+        return values.copy() if values.dtype == np.uint8 else grid.bytes_of(values * np.float64(grid.scale))
 
     def error_read(self, root: int, held: Array) -> Array:
         """See ``Arithmetic``; ``root`` is the place of the buffer."""
@@ -128,7 +145,8 @@ class Int8(IntegerForward):
             sums = self._weighted[layer].error_of_input(error * steps, own["weight"].astype(np.float64))
             return (sums.astype(np.float32),)
         if self.workload.layers[layer].kind == "hard_swish" and not self.is_real(layer):
-            x = self.source(self.workload.inputs[layer][0]).values(kept[Holds.SAVED_INPUT, layer])
+            producer = self.workload.inputs[layer][0]
+            x = self.saved(producer, kept[Holds.SAVED_INPUT, layer]) * np.float32(self.source(producer).scale)
             return (error * elements.hard_swish_slope(x).reshape(error.shape),)
         return self._real.input_errors(layer, error, {}, kept)
 

@@ -1,7 +1,7 @@
 """A training step on ordinary arrays, with no map and no schedule: what an executed one has to equal.
 
 It walks the graph of the network, forwards and backwards, and holds every value in an array of its own until
-the step is over. The numbers are those of an ``Arithmetic``; the order in which errors meet at a tensor is
+the step is over. The numbers are those of ``Int8``; the order in which errors meet at a tensor is
 that of the accounting: its last reader first.
 """
 
@@ -12,11 +12,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dse.execution.arithmetic import Arithmetic, Array, IntArray, Parts
+from dse.execution.arithmetic import Array, IntArray, Parts
+from dse.execution.int8.learning import Int8
+from dse.execution.packing import Levels
 from dse.execution.weighted import Weighted
 from dse.plan.decisions import TrainingPlan
+from dse.plan.learning_key import keeps_stored_input
 from dse.plan.operations import Holds
 from dse.plan.policy import UpdatePolicy
+from dse.plan.saved_grid import packed, widened
 from dse.plan.spec import kept_channels
 from dse.plan.tensors import tensors_of
 from dse.workload import Workload
@@ -32,21 +36,24 @@ class Step:
 
     ``channels``: layer -> the input channels whose weights learn, where not all of them do. ``handed_on``: as
     in ``StepSchedule``, which input of an addition takes the buffer of its error over. ``state``: words of
-    optimiser state per tensor, in the layout of what learns of it.
+    optimiser state per tensor, in the layout of what learns of it. ``levels``: of latents at replay bits, for
+    plans that keep the input of the first learning unit as it is stored.
     """
 
     workload: Workload
     plan: TrainingPlan
-    arithmetic: Arithmetic
+    arithmetic: Int8
     numbers: Numbers
     channels: Mapping[int, IntArray] = field(default_factory=dict)
     handed_on: Mapping[int, int] = field(default_factory=dict)
     state: dict[str, list[Array]] = field(default_factory=dict)
+    levels: Levels = field(default_factory=Levels)
     loss: float = 0.0
 
     def __post_init__(self) -> None:
         self._layers = {layer.name: index for index, layer in enumerate(self.workload.layers)}
-        tensors, position = tensors_of(self.workload)
+        mode = "none" if self.plan.in_place == "none" else "elementwise"
+        tensors, position = tensors_of(self.workload, mode)
         self._root = [tensors[place].root for place in position]
         self._edge = self.workload.cut_layer(self.plan.cut)
         ratio, bias = UpdatePolicy.parse(self.plan.policy).resolve(self.workload, self.plan.cut)
@@ -135,8 +142,11 @@ class Step:
     ) -> dict[str, Array]:
         found: dict[str, Array] = {}
         if layer in self._weights:
-            channels, x = self.channels.get(layer), values[self.workload.inputs[layer][0]]
-            operand = self.arithmetic.operand(layer, x if channels is None else x[:, channels])
+            producer, channels = self.workload.inputs[layer][0], self.channels.get(layer)
+            x = values[producer] if channels is None else values[producer][:, channels]
+            stored = producer <= self._edge and keeps_stored_input(self.plan)
+            read = self._stored(x) if stored else self._saved(producer, x)
+            operand = self.arithmetic.operand(layer, read)
             gradient = self.arithmetic.weight_gradient(layer, error, operand, channels)
             found[self._key(layer, "weight")] = gradient
         if layer in self._biases:
@@ -144,13 +154,29 @@ class Step:
             found[self._key(layer, "bias")] = own["bias"]
         return found
 
+    def _stored(self, x: Array) -> Array:
+        """Return latents as their replay bits give them back."""
+        real = self.arithmetic.real(NETWORK_INPUT, x)
+        return self.arithmetic.entered(self.levels.decoded(self.levels.encoded(real), real.shape))
+
+    def _saved(self, producer: int, x: Array) -> Array:
+        """Return what the backward pass reads of a saved tensor: as computed, or what fewer bits left."""
+        bits = self.plan.saved_bits
+        if bits >= 8 * x.itemsize:
+            return x
+        data, words = packed(self.arithmetic.saved(producer, x).reshape(1, -1), bits)
+        return np.asarray(widened(data, words, x.size, bits)).reshape(x.shape)
+
     def _pass_on(
         self, layer: int, error: Array, held: dict[int, Array], kept: Mapping[tuple[Holds, int], Array]
     ) -> None:
         producers = self.workload.inputs[layer]
         if not any(producer in self._needed for producer in producers):
             return
-        errors = self.arithmetic.input_errors(layer, error, self._parts(layer), kept)
+        own = {key: kept[key] for key in kept if key[1] == layer}
+        if (Holds.SAVED_INPUT, layer) in own:
+            own[Holds.SAVED_INPUT, layer] = self._saved(producers[0], own[Holds.SAVED_INPUT, layer])
+        errors = self.arithmetic.input_errors(layer, error, self._parts(layer), own)
         for producer, found in zip(producers, errors, strict=True):
             if producer not in self._needed:
                 continue

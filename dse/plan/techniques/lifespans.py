@@ -45,7 +45,7 @@ def illegal(workload: Workload, plans: PlanBatch) -> dict[str, BoolArray]:
         & (plans.saved_bits >= widths),
         "patches reach above the cut: the learning stage needs whole tensors": by_patches
         & (plans.patches // Patches(0, 1).code > plans.cut),
-        "patches overlap: no depthwise layer can overwrite its input (in_place = elementwise, none)": by_patches
+        "patches overlap: no depthwise layer can overwrite its input (in_place = depthwise)": by_patches
         & (plans.in_place == IN_PLACE.index("depthwise")),
         "the learning stage cannot be split there: a single tensor above the cut has to cross": _misplaced(
             workload, plans

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -35,6 +35,11 @@ class LevelSummary:
     def gap(self) -> float:
         """How far the arena is above the bound, as a fraction of the bound."""
         return (self.arena_bytes - self.bound_bytes) / self.bound_bytes if self.bound_bytes else 0.0
+
+    @property
+    def gap_text(self) -> str:
+        """The gap for people; one that rounding would hide is not written as none."""
+        return "< 0.01 %" if 0 < self.gap < 1e-4 else f"{100 * self.gap:.2f} %" if self.gap else "0 %"
 
     @property
     def fits(self) -> bool:
@@ -76,8 +81,8 @@ class Certificate:
     """Everything that is said about one plan on one board.
 
     ``levels`` are in the board's order; ``promised_bytes`` is the RAM peak that the cost model gave the plan;
-    ``faults`` is what an independent checker found wrong, and is empty for a map that holds; ``executed``
-    says what an execution inside the arenas showed, and is empty where none was made.
+    ``faults`` is what an independent checker found wrong: empty for a map that holds, None where nobody
+    checked; ``executed`` says what an execution inside the arenas showed, and is empty where none was made.
     """
 
     map: MemoryMap
@@ -86,8 +91,8 @@ class Certificate:
     board: str
     plan_words: tuple[str, ...]
     promised_bytes: int
-    faults: tuple[str, ...] = ()
-    peaks: tuple[LevelPeak, ...] = field(default=())
+    faults: tuple[str, ...] | None = None
+    peaks: tuple[LevelPeak, ...] = ()
     executed: str = ""
 
     @property
@@ -99,8 +104,8 @@ class Certificate:
 
     @property
     def holds(self) -> bool:
-        """Whether the map was found sound and every level can hold its arena."""
-        return not self.faults and all(summary.fits for summary in self.levels)
+        """Whether the map was checked and found sound, and every level can hold its arena."""
+        return self.faults == () and all(summary.fits for summary in self.levels)
 
     def summary(self, level: str) -> LevelSummary:
         """Return what is known about ``level``."""

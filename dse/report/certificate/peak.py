@@ -73,7 +73,7 @@ def _remedies(
     memory_map: MemoryMap, buffer: StepBuffer, level: str, peak: int,
     again: Callable[[Change], StepSchedule | None],
 ) -> tuple[Remedy, ...]:  # fmt: skip
-    """Return one change of each decision: the smallest that lowers the peak, the lowest peak first."""
+    """Return one change of each decision, the most direct first: the smallest that lowers the peak."""
     found: dict[str, Remedy] = {}
     for change in changes_for(buffer, memory_map.schedule):
         known = found.get(change.decision)
@@ -85,7 +85,7 @@ def _remedies(
             found.setdefault(change.decision, Remedy(change.words))
         elif then < peak and (known is None or then < (known.peak_bytes or 0)):
             found[change.decision] = Remedy(change.words, then)
-    return tuple(sorted(found.values(), key=lambda remedy: remedy.peak_bytes or 0)[:REMEDIES])
+    return tuple(found.values())[:REMEDIES]
 
 
 def _peak_on(schedule: StepSchedule, level: str, entries: Sequence[Placed]) -> int:

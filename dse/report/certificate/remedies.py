@@ -17,7 +17,7 @@ from dse.plan.operations import Holds, StepBuffer, StepSchedule
 from dse.plan.policy import UnitKey, UpdatePolicy
 from dse.plan.structure import Patches
 from dse.plan.techniques import plan_problems
-from dse.plan.tensors import input_readers, overwrites_depthwise, tensors_of
+from dse.plan.tensors import Tensor, input_readers, overwrites_depthwise, tensors_of
 from dse.vocabulary import DTYPE_BYTES, Role
 
 
@@ -115,6 +115,23 @@ def _always(*values: Any) -> Offer:
     return lambda buffer, schedule: iter(values)
 
 
+def _narrower(decision: str, *order: Any) -> Offer:
+    """Offer what stands behind the plan's own value in ``order``, from the most memory to the least."""
+
+    def offer(buffer: StepBuffer, schedule: StepSchedule) -> Iterator[Any]:
+        now = getattr(schedule.plan, decision)
+        yield from order[order.index(now) + 1 :]
+
+    return offer
+
+
+def _optimisers(buffer: StepBuffer, schedule: StepSchedule) -> Iterator[str]:
+    """Take one that keeps less: two words per parameter (adam), one (momentum, lars), or none."""
+    if schedule.plan.optimiser == "adam":
+        yield "momentum"
+    yield "sgd"
+
+
 def _half(decision: str) -> Offer:
     def offer(buffer: StepBuffer, schedule: StepSchedule) -> Iterator[int]:
         now = int(getattr(schedule.plan, decision))
@@ -143,11 +160,10 @@ def _checkpoints(buffer: StepBuffer, schedule: StepSchedule) -> Iterator[str]:
 
 def _in_place(buffer: StepBuffer, schedule: StepSchedule) -> Iterator[str]:
     """Work in place more than now: depthwise only where such a layer reads or writes the buffer."""
-    workload, plan = schedule.workload, schedule.plan
-    if plan.in_place == "none":
+    workload = schedule.workload
+    if schedule.plan.in_place == "none":
         yield "elementwise"
-    tensors, position = tensors_of(workload, plan.in_place)
-    tensor = tensors[position[buffer.place]]
+    tensor = _tensor(schedule, buffer.place)
     touched = (*tensor.members, *tensor.readers)
     if buffer.holds != Holds.ACTIVATION and any(overwrites_depthwise(workload, layer) for layer in touched):
         yield "depthwise"
@@ -206,8 +222,7 @@ def _units(buffer: StepBuffer, schedule: StepSchedule) -> list[int]:
     elif buffer.place < 0:
         readers = _readers_of_latents(schedule)
     else:
-        tensors, position = tensors_of(workload, schedule.plan.in_place)
-        readers = tensors[position[buffer.place]].readers
+        readers = _tensor(schedule, buffer.place).readers
     return [unit.index for unit in workload.units if unit.layer in readers]
 
 
@@ -216,8 +231,13 @@ def _readers_of_latents(schedule: StepSchedule) -> tuple[int, ...]:
     layer = workload.units[cut].cut_layer if cut >= 0 else -1
     if layer < 0:
         return input_readers(workload)
-    tensors, position = tensors_of(workload, schedule.plan.in_place)
-    return tensors[position[layer]].readers
+    return _tensor(schedule, layer).readers
+
+
+def _tensor(schedule: StepSchedule, layer: int) -> Tensor:
+    """Return the tensor that holds the output of ``layer``."""
+    tensors, position = tensors_of(schedule.workload, schedule.plan.in_place)
+    return tensors[position[layer]]
 
 
 _OFFERS: Final[dict[str, Offer]] = {
@@ -225,7 +245,7 @@ _OFFERS: Final[dict[str, Offer]] = {
     "checkpoints": _checkpoints,
     "policy": _policies,
     "micro_batch": _half("micro_batch"),
-    "learning_dtype": _always("fp16", "int8"),
+    "learning_dtype": _narrower("learning_dtype", "fp32", "fp16", "int8"),
     "cut": _later_cuts,
     "first_input": _always("stored"),
     "in_place": _in_place,
@@ -235,10 +255,10 @@ _OFFERS: Final[dict[str, Offer]] = {
     "backward_dtype": _always("int8"),
     "accumulator_dtype": _always("int8"),
     "classifier_dtype": _always("learning"),
-    "bn_mode": _always("folded", "frozen_stats"),
-    "update": _always("immediate", "in_place"),
+    "bn_mode": _narrower("bn_mode", "batch_stats", "group", "frozen_stats", "folded"),
+    "update": _narrower("update", "accumulate", "immediate", "in_place"),
     "im2col": _always("none"),
-    "optimiser": _always("sgd", "momentum"),
+    "optimiser": _optimisers,
     "persist_every": _always(0),
     "head": _always("ncm", "tinyol"),
     "new_samples": _always("recompute"),

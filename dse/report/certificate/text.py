@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -15,7 +16,7 @@ WIDTH: Final = 80
 HEADER: Final = ("level", "live", "bound", "arena", "gap", "room", "offsets")
 LEGEND: Final = (
     "live: most bytes alive at once; bound: no arena can be smaller; gap: arena above bound; room: what the "
-    "level has for it."
+    "level has for it; offsets: how they were found, proven where no smaller arena exists."
 )
 
 
@@ -25,9 +26,9 @@ def certificate_text(certificate: Certificate, files: Mapping[str, str] | None =
         f"memory map of {certificate.network} on {certificate.board}",
         text.wrapped(f"plan: {', '.join(certificate.plan_words)}", WIDTH),
         text.table(HEADER, _level_rows(certificate)) + "\n" + text.wrapped(LEGEND, WIDTH),
-        "\n".join(text.wrapped(line, WIDTH, "") for line in _findings(certificate)),
+        "\n".join(text.wrapped(line, WIDTH) for line in _findings(certificate)),
         *(_peak_section(certificate, peak) for peak in _ram_peaks(certificate)),
-        text.table(("file", "what it is"), (files or {}).items()) if files else "",
+        _files_section(files or {}),
     ]
     return "\n\n".join(section for section in sections if section)
 
@@ -52,24 +53,22 @@ def _level_rows(certificate: Certificate) -> list[tuple[str, ...]]:
     return [
         (
             summary.level, human_bytes(summary.live_bytes), human_bytes(summary.bound_bytes),
-            human_bytes(summary.arena_bytes), _gap(summary), human_bytes(summary.capacity_bytes),
-            f"{summary.method}, {'proven least' if summary.proven else 'not proven least'}",
+            human_bytes(summary.arena_bytes), summary.gap_text, human_bytes(summary.capacity_bytes),
+            f"{summary.method}, proven" if summary.proven else summary.method,
         )
         for summary in certificate.levels
     ]  # fmt: skip
 
 
-def _gap(summary: LevelSummary) -> str:
-    return f"{100 * summary.gap:.2f} %"
-
-
 def _findings(certificate: Certificate) -> list[str]:
     """Say what holds and what does not, each in a line."""
     alive, promised = certificate.ram_peak_bytes, certificate.promised_bytes
-    same = "as promised" if alive == promised else f"promised: {human_bytes(promised)} ({promised:,} B)"
-    lines = [f"RAM peak: {human_bytes(alive)} ({alive:,} B) alive at once in all RAM, {same}"]
+    same = "as promised" if alive == promised else f"promised: {_exact(promised)}"
+    lines = [f"RAM peak: {_exact(alive)} alive at once in all RAM, {same}"]
     lines += [_short(summary) for summary in certificate.levels if not summary.fits]
-    if certificate.faults:
+    if certificate.faults is None:
+        lines.append("not checked: nothing is certified")
+    elif certificate.faults:
         count = text.plural(len(certificate.faults), "fault")
         lines += [f"the check found {count}:", *certificate.faults]
     else:
@@ -82,7 +81,12 @@ def _findings(certificate: Certificate) -> list[str]:
 
 def _short(summary: LevelSummary) -> str:
     missing = summary.arena_bytes - summary.capacity_bytes
-    return f"{summary.level} is too small: {human_bytes(missing)} ({missing:,} B) are missing"
+    return f"{summary.level} is too small: {_exact(missing)} are missing"
+
+
+def _exact(size: int) -> str:
+    """Write a size for people, and to the byte where that rounds."""
+    return human_bytes(size) if human_bytes(size) == f"{size} B" else f"{human_bytes(size)} ({size:,} B)"
 
 
 def _ram_peaks(certificate: Certificate) -> list[LevelPeak]:
@@ -101,15 +105,27 @@ def _title(certificate: Certificate, peak: LevelPeak) -> str:
 def _peak_section(certificate: Certificate, peak: LevelPeak) -> str:
     lines = [text.wrapped(_title(certificate, peak), WIDTH)]
     sizes = [human_bytes(row.placed.buffer.size_bytes) for row in peak.rows]
-    room = max(map(len, sizes))
+    room, before = max(map(len, sizes)), ""
     for row, size in zip(peak.rows, sizes, strict=True):
-        buffer = row.placed.buffer
+        buffer, lower = row.placed.buffer, remedies_text(row)
+        start = f"{row.rank:2}  {size:>{room}}  {100 * row.share:4.1f} %  "
         lines += [
-            f"{row.rank:2}  {size:>{room}}  {100 * row.share:4.1f} %  {buffer.name}, {buffer.role.value}",
-            text.wrapped(f"alive: {buffer.reason}", WIDTH, "      "),
-            text.wrapped(f"lower: {remedies_text(row)}", WIDTH, "      "),
+            _hanging(start, ", ".join(dict.fromkeys((buffer.name, buffer.role.value)))),
+            _hanging("    alive: ", buffer.reason),
+            _hanging("    lower: ", "as the one above" if lower == before else lower),
         ]
+        before = lower
     return "\n".join(lines)
+
+
+def _hanging(start: str, words: str) -> str:
+    """Write ``words`` behind ``start``, with every further line below their first."""
+    return textwrap.fill(words, WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
+
+
+def _files_section(files: Mapping[str, str]) -> str:
+    room = max(map(len, files), default=0) + 2
+    return "\n".join(_hanging(f"{name:<{room}}", what) for name, what in files.items())
 
 
 def _peak_page(certificate: Certificate, peak: LevelPeak) -> str:

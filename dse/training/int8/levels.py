@@ -35,7 +35,7 @@ class Levels:
     def kept(self, channels: Tensor | None, keeper: Keeper = AS_IT_IS) -> tuple[Tensor, ...]:
         """Return what ``keeper`` keeps of some channels, or of all where None; as computed, their bytes."""
         if channels is None:
-            return (self.code,) if keeper is AS_IT_IS else keeper.keep(self.q)
+            return (self.code,) if keeper is AS_IT_IS else keeper.keep(self.q, shared=True)
         return kept_levels(take(self.q.detach(), channels), self.grid, keeper)
 
 

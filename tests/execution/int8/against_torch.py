@@ -1,4 +1,4 @@
-"""The same plan in two ways: an ``Int8Learner`` in torch, and this package's arithmetic with its constants."""
+"""The same plan in two ways: an ``Int8Learner`` in torch, and the kernels in numpy with its constants."""
 
 from __future__ import annotations
 

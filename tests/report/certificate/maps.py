@@ -96,7 +96,7 @@ def certificate_of(
     peaks = level_peaks(memory_map, [each.level for each in levels], reschedule)
     certificate = Certificate(
         memory_map, levels, memory_map.schedule.workload.name, "some board",
-        ("cut 9 of 9", "fp32 sgd", "micro-batch 4"), 0, peaks=peaks,
+        ("cut 9 of 9", "fp32 sgd", "micro-batch 4"), 0, (), peaks,
     )  # fmt: skip
     return replace(certificate, promised_bytes=certificate.ram_peak_bytes)
 
