@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dse.accuracy import SOURCES, AccuracyEstimate, accuracy_source
+from dse.api.checkpoints import segments
 from dse.api.contributions import contribute
 from dse.api.drawing import draw
 from dse.api.explorations import Sweep, explore, list_explorations, load_space, sweep, write_run
@@ -209,6 +210,7 @@ __all__ = [
     "load_study",
     "predicted",
     "read_runs",
+    "segments",
     "select_scheme",
     "study",
     "sweep",

@@ -15,7 +15,7 @@ from typing import Final
 
 import typer
 
-from dse.cli import catalogue, contribute, explore, plans, reproduce, select, study, validate
+from dse.cli import catalogue, contribute, explore, plans, reproduce, segments, select, study, validate
 from dse.errors import NothingFits, UserError
 
 INTERRUPTED: Final = 130
@@ -40,6 +40,7 @@ app.command("explain")(plans.explain)
 app.command("reproduce")(reproduce.reproduce)
 app.command("contribute")(contribute.contribute)
 app.command("select")(select.select)
+app.command("checkpoints")(segments.checkpoints)
 app.command("study")(study.study)
 app.command("validate")(validate.validate)
 app.command("networks")(catalogue.networks)

@@ -7,7 +7,7 @@ buffers of the roles that the placement rule puts there (``dse.cost.memory``), w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,17 +92,38 @@ def certify(
     step, placement = describe(context, plans)
     costs = event_costs(context, step_costs(context, plans), event_choices(context, plans, **event))
     schedule = step_schedule(step, plan, alignment=alignment, samples=_samples(context, plan, costs))
-    codes = {buffer.id: _level(placement, costs, buffer) for buffer in schedule.buffers}
     kept = _without_absent(schedule, placement)
-    arenas = [
-        _arena(context, code, [buffer for buffer in kept.buffers if codes[buffer.id] == code], exact, seed)
-        for code in sorted({codes[buffer.id] for buffer in kept.buffers})
-    ]
+    codes = {buffer.id: _level(placement, costs, buffer) for buffer in kept.buffers}
+    arenas = _arenas(context, kept, codes, exact=exact, seed=seed)
+    return Certified(context, plan, _map(context, kept, codes, arenas), arenas, costs)
+
+
+def working_arenas(context: Context, plan: TrainingPlan) -> tuple[LevelArena, ...]:
+    """Place what a plan needs but for the samples of the event, which stand beside it (see ``certify``)."""
+    plans = PlanBatch.from_plans(context.workload, [plan])
+    step, placement = describe(context, plans)
+    schedule = _without_absent(step_schedule(step, plan), placement)
+    codes = {buffer.id: int(placement.level[buffer.role][0]) for buffer in schedule.buffers}
+    return _arenas(context, schedule, codes)
+
+
+def _arenas(
+    context: Context, schedule: StepSchedule, codes: Mapping[str, int], *, exact: bool = False, seed: int = 0
+) -> tuple[LevelArena, ...]:
+    """Place the buffers of each level; ``codes`` are levels by buffer."""
+    members: dict[int, list[StepBuffer]] = {}
+    for buffer in schedule.buffers:
+        members.setdefault(codes[buffer.id], []).append(buffer)
+    return tuple(_arena(context, code, members[code], exact, seed) for code in sorted(members))
+
+
+def _map(
+    context: Context, schedule: StepSchedule, codes: Mapping[str, int], arenas: tuple[LevelArena, ...]
+) -> MemoryMap:
     offsets = {name: offset for level in arenas for name, offset in level.arena.offsets.items()}
     names = [level.name for level in context.board.levels]
-    entries = tuple(Placed(one, names[codes[one.id]], offsets[one.id]) for one in kept.buffers)
-    sizes = {level.level: level.arena.size_bytes for level in arenas}
-    return Certified(context, plan, MemoryMap(kept, entries, sizes), tuple(arenas), costs)
+    entries = tuple(Placed(one, names[codes[one.id]], offsets[one.id]) for one in schedule.buffers)
+    return MemoryMap(schedule, entries, {level.level: level.arena.size_bytes for level in arenas})
 
 
 def _samples(context: Context, plan: TrainingPlan, costs: Costs) -> Mapping[Holds, int]:
@@ -130,9 +151,7 @@ def _without_absent(schedule: StepSchedule, placement: Placement) -> StepSchedul
     if placement.role_bytes[Role.PERSISTENT_COPY][0]:
         return schedule
     buffers = tuple(buffer for buffer in schedule.buffers if buffer.role != Role.PERSISTENT_COPY)
-    return StepSchedule(
-        schedule.workload, schedule.plan, schedule.operations, buffers, schedule.handed_on
-    )
+    return replace(schedule, buffers=buffers)
 
 
 def _arena(context: Context, code: int, buffers: list[StepBuffer], exact: bool, seed: int) -> LevelArena:

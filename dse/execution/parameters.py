@@ -106,7 +106,13 @@ class Parameters:
             for piece in pieces:
                 given = self.given.state.get(piece.key)
                 values = np.zeros(piece.shape, dtype) if given is None else np.asarray(given[word])
+                values = values if values.size == piece.count else self._part(index, values)
                 self.buffers.put_piece(Holds.STATE, index, pieces, piece.key, values, dtype, word)
+
+    def _part(self, index: int, values: Array) -> Array:
+        """Return the part of numbers in the shape of a unit's weights that belongs to what learns."""
+        channels, unit = self.layout.chosen(index), self.layout.workload.units[index]
+        return values if channels is None else self.layout.weighted(unit).chosen(values, channels)
 
     def _put(self, holds: Holds, index: int, key: str, values: Array) -> None:
         dtype = self.dtype(holds, index)

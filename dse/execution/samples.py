@@ -146,6 +146,11 @@ class Stores:
             return int(given[row])
         return int(self.buffers.read(where, -1, kind, (row + 1,))[row])
 
+    def event_labels(self) -> IntArray:
+        """Return the labels of all new samples of the event."""
+        count = len(self.samples.new_labels)
+        return np.array([self._label(Holds.NEW_SAMPLES, row) for row in range(count)], dtype=np.int64)
+
     def frame(self, source: Source) -> Array:
         """Return the frame of a sample: stored, or captured again."""
         given = self.samples.new if source.holds == Holds.NEW_SAMPLES else self.samples.replays

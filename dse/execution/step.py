@@ -169,7 +169,7 @@ class Executor:
                 weight, bias = (
                     self.parameters.learning(unit.index, f"{unit.name}.{part}") for part in ("weight", "bias")
                 )
-                self.head.consolidate(weight, bias, self.inputs.samples.new_labels)
+                self.head.consolidate(weight, bias, self.stores.event_labels())
             return
         shape = (len(batch), self.layout.workload.units[-1].input_elements)
         dtype = self._learning.dtype(Holds.LATENTS, -1)

@@ -16,6 +16,7 @@ import numpy as np
 
 from dse.accuracy.features import LearningPoint
 from dse.errors import Problem, UnknownName, UserError
+from dse.search.certified import certified
 from dse.search.exact import Progress, explore_exact
 from dse.search.learning import Candidates, candidates_of
 from dse.search.measured import Evaluate, Measurement, measure
@@ -50,8 +51,9 @@ def method_for(space: Space, method: str = "") -> str:
 
 
 def explore(space: Space, *, method: str = "", progress: Progress | None = None) -> SearchResult:
-    """Search ``space`` with ``method``, or as the space says; see ``method_for``."""
-    return SEARCHERS[method_for(space, method)](space, progress=progress)
+    """Search ``space`` with ``method``, or as the space says; every point of a front is placed in memory."""
+    searcher = SEARCHERS[method_for(space, method)]
+    return certified(space, lambda some: searcher(some, progress=progress))
 
 
 def explore_measured(
@@ -71,7 +73,7 @@ def explore_measured(
     """
     require_exact(space, method)
     measurement = measure(space, candidates, evaluate, storage, data=data, progress=progress)
-    found = explore_exact(replace(space, accuracy=measurement.source))
+    found = certified(replace(space, accuracy=measurement.source), explore_exact)
     boards = tuple(
         replace(board, front=_with_runs(found, board.front, measurement)) for board in found.boards
     )

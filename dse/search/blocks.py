@@ -117,6 +117,8 @@ class Block:
     policies: tuple[UpdatePolicy, ...]
     first: int
     dropped_columns: int  # events with too few images
+    withheld: tuple[tuple[int, int], ...] = ()
+    """Designs (first index, one behind the last) that cannot be placed in memory."""
 
     @cached_property
     def rows(self) -> int:
@@ -137,6 +139,13 @@ class Block:
     def dropped(self) -> int:
         """Number of designs without one: their event is shorter than a mini-batch."""
         return self.rows * self.dropped_columns
+
+    def without_map(self, index: IntArray) -> NDArray[np.bool_]:
+        """Return which of the designs ``index`` are known to have no placement, in its shape."""
+        found = np.zeros(np.shape(index), dtype=bool)
+        for start, stop in self.withheld:
+            found |= (index >= start) & (index < stop)
+        return found
 
     def step_values(self, rows: IntArray) -> dict[str, IntArray]:
         """Return the step decisions of ``rows`` (S,): codes, and positions in ``policies``."""
@@ -216,7 +225,7 @@ def _position(axes: Axes, decisions: Mapping[str, int]) -> int:
 
 def blocks_of(
     context: Context, board: int, network: int, choices: Axes, batches: tuple[tuple[int, int], ...],
-    policies: tuple[UpdatePolicy, ...], first: int,
+    policies: tuple[UpdatePolicy, ...], first: int, withheld: tuple[tuple[int, int], ...] = (),
 ) -> Iterator[Block]:  # fmt: skip
     """Yield the blocks of one board and network; ``choices`` holds codes that apply there."""
     for kind, sizes in _kinds(choices, batches).items():
@@ -233,7 +242,7 @@ def blocks_of(
         kept = prod(len(values) for values in event.values())
         step = {name: axes[name] for name in STEP_AXES}
         own = policies if kind.head == SGD else (UpdatePolicy("last-1"),)
-        block = Block(context, board, network, kind, step, event, own, first, everything - kept)
+        block = Block(context, board, network, kind, step, event, own, first, everything - kept, withheld)
         first += block.size
         yield block
 

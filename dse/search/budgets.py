@@ -6,7 +6,8 @@ Levels of the board are budgets too, and so is the day: a utilisation above 1 is
 
 A rejected design is counted under the first reason that applies: first those that its step alone gives
 (levels of the board, then budgets on bytes as the file orders them), because they reject it with every
-event at once; then those of the whole design (levels, retention, all budgets as the file orders them).
+event at once; then those of the whole design (levels, retention, all budgets as the file orders them); last
+those whose buffers could not be placed.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ BoolArray = NDArray[np.bool_]
 MEMORY: Final = "memory of the board"
 RETENTION: Final = "replays or weights would not survive sleep"
 UTILISATION: Final = "utilisation"
+NO_MAP: Final = "memory map: live bytes would fit, no placement was found"
 YEAR_S: Final = 365.25 * 86400.0
 
 _KINDS: Final[dict[str, tuple[str, float, bool]]] = {
@@ -177,7 +179,7 @@ def step_rejection(
 def rejections(board: HardwareProfile, budgets: Sequence[Budget]) -> tuple[str, ...]:
     """Return the reasons for which a design can be rejected, in the order in which they are asked."""
     levels = (f"{MEMORY}, {level.name}" for level in board.levels)
-    return (*levels, RETENTION, *(budget.name for budget in budgets))
+    return (*levels, RETENTION, *(budget.name for budget in budgets), NO_MAP)
 
 
 def first_rejection(

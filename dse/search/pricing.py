@@ -21,7 +21,7 @@ from dse.cost.model import OBJECTIVES, StepCosts, illegal, step_costs
 from dse.errors import Unpriced
 from dse.plan.decisions import PlanBatch
 from dse.search.blocks import Block, Tile
-from dse.search.budgets import Budget, first_rejection, step_rejection, total_excess
+from dse.search.budgets import Budget, first_rejection, rejections, step_rejection, total_excess
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -222,7 +222,19 @@ def judged_grid(
     costs = event_costs(rows.block.context, rows.step.take(part).expand(), tile.choices)
     shape = (len(part), tile.columns.stop - tile.columns.start)
     accuracy = rows.accuracy.grid(part, tile.columns) if rows.accuracy is not None else None
-    return judge(rows.block.context, objectives, budgets, costs, accuracy, shape)
+    judged = judge(rows.block.context, objectives, budgets, costs, accuracy, shape)
+    if rows.block.withheld:
+        starts = rows.block.first + rows.rows[part] * rows.block.columns
+        index = starts[:, None] + np.arange(tile.columns.start, tile.columns.stop)
+        _withhold(rows.block, budgets, judged, index)
+    return judged
+
+
+def _withhold(block: Block, budgets: tuple[Budget, ...], judged: Judged, index: IntArray) -> None:
+    """Reject the designs of ``index`` that have no placement, where nothing else rejects them."""
+    reason = len(rejections(block.context.board, budgets)) - 1
+    lost = block.without_map(index) & ((judged.reason == FEASIBLE) | (judged.reason == UNKNOWN))
+    judged.reason[lost] = reason
 
 
 @dataclass(frozen=True)
@@ -264,6 +276,7 @@ def price_designs(
         index.shape,
     )
     judged.reason[:] = np.where(rejected[row] >= 0, rejected[row], judged.reason)
+    _withhold(block, budgets, judged, index)
     excess = np.broadcast_to(total_excess(block.context, budgets, costs), index.shape)
     return Designs(block, index, decisions, accuracy, judged, excess), bad
 

@@ -72,6 +72,8 @@ class Space:
     """What is learned, as the file says it: a table that is read where training starts."""
     measure: MeasureSettings | None = None
     """How to spend training runs; None where accuracy is not measured."""
+    withheld: tuple[tuple[int, int], ...] = ()
+    """Designs (first index, one behind the last) whose buffers could not be placed in memory."""
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, file: str = "space", folder: Path | None = None) -> Space:
@@ -104,7 +106,7 @@ class Space:
             codes = self.codes[board, network]
             policies = self.choices.policies
             for block in blocks_of(
-                context, board, network, codes, self.choices.values["batch"], policies, first
+                context, board, network, codes, self.choices.values["batch"], policies, first, self.withheld
             ):
                 found.append(block)
                 first += block.size

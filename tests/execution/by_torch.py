@@ -75,8 +75,19 @@ def torch_step(network, plan, inputs, **options):
         **options,
     )  # fmt: skip
     learner.start_event(1)
+    _put_state(learner, inputs.parameters.state)
     loss = learner.step(*latents_of(network, plan, inputs), tuple(inputs.seen))
     return loss, learner.parameters()
+
+
+def _put_state(learner, state):
+    """Start from the same optimiser state as the step."""
+    for piece in learner.learning.pieces:
+        tensor = piece.tensor
+        for vector, word in zip(learner.optimiser._state, state[piece.key], strict=True):
+            view = vector.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+            part = torch.tensor(word).reshape(tensor.shape)
+            view.copy_(part if piece.mask is None else part * piece.mask)
 
 
 def difference(mine, theirs):

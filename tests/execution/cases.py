@@ -41,7 +41,7 @@ def workspaces(network):
     }  # fmt: skip
 
 
-def sample_bytes(network, plan):
+def sample_bytes(network, plan, cached=None):
     """Bytes of the sample stores: rows of whole bytes, a scale, a byte per label."""
     cut = int(np.prod(network.shape_of(network.cut_layer(plan.cut))))
     frame = int(np.prod(network.input_shape))
@@ -49,19 +49,19 @@ def sample_bytes(network, plan):
     new = {"cache_latent": frame if plan.cut < 0 else latent, "cache_raw": frame}.get(plan.new_samples, 0)
     old = frame if plan.replay == "raw" or plan.cut < 0 else latent
     count, width = plan.n_replays, 1 if network.classes <= 256 else 2
-    cached = plan.new_per_batch if plan.new_samples == "recompute" else plan.new_per_batch + 1
+    cached = cached or plan.new_per_batch + 1
     return {
-        Holds.NEW_SAMPLES: cached * new, Holds.NEW_LABELS: (plan.new_per_batch + 1) * width,
+        Holds.NEW_SAMPLES: cached * new, Holds.NEW_LABELS: cached * width,
         Holds.REPLAYS: count * old + 4 if count else 0, Holds.REPLAY_LABELS: count * width,
     }  # fmt: skip
 
 
-def schedule_of(network, plan, *, with_workspaces=True, alignment=4):
+def schedule_of(network, plan, *, with_workspaces=True, alignment=4, cached=None):
     problems = plan_problems(network, plan, "plan")
     assert not problems, problems
     table = workspaces(network) if with_workspaces else {}
     step = training_step(network, PlanBatch.from_plans(network, [plan]), table)
-    return step_schedule(step, plan, alignment=alignment, samples=sample_bytes(network, plan))
+    return step_schedule(step, plan, alignment=alignment, samples=sample_bytes(network, plan, cached))
 
 
 # --- data ---
@@ -93,6 +93,17 @@ def drawn_parameters(network, seed, *, folded):
     return {key: value.astype(np.float32) for key, value in found.items()}
 
 
+def drawn_state(plan, parameters, seed):
+    """Optimiser state in mid-event; Adam's second moments are far enough from zero to divide by."""
+    draw = np.random.default_rng([seed, 4])
+    found = {}
+    for key, value in parameters.items():
+        first = draw.normal(0, 0.1, value.shape).astype(np.float32)
+        second = draw.uniform(0.5, 1.5, value.shape).astype(np.float32)
+        found[key] = {"sgd": (), "adam": (first, second)}.get(plan.optimiser, (first,))
+    return found
+
+
 def drawn_channels(network, plan, seed):
     """Input channels that learn, of the units where some do."""
     ratio = PlanBatch.from_plans(network, [plan]).weight_ratio
@@ -104,7 +115,7 @@ def drawn_channels(network, plan, seed):
     }  # fmt: skip
 
 
-def inputs_of(network, plan, seed=0, *, unseen=1, optimiser_state=True):
+def inputs_of(network, plan, seed=0, *, unseen=1):
     """Everything that a step is given."""
     draw = np.random.default_rng([seed, 3])
     frames = Levels(8, 1 / 64, signed=False, offset=-2.0)
@@ -132,7 +143,7 @@ def inputs_of(network, plan, seed=0, *, unseen=1, optimiser_state=True):
     folded = drawn_parameters(network, seed, folded=True)
     own = drawn_parameters(network, seed, folded=plan.bn_mode == "folded")
     return Inputs(
-        Given(own, folded), samples, seen, drawn_channels(network, plan, seed), levels=latents, frames=frames
+        Given(own, folded, state=drawn_state(plan, own, seed)), samples, seen, drawn_channels(network, plan, seed), levels=latents, frames=frames
     )
 
 

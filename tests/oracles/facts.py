@@ -36,8 +36,12 @@ class NaiveFacts:
             for follower in unit.followers
             if workload.layers[follower].saves == "norm"
         }
-        self.tensor = self._tensors(frozen=False)
-        self.tail = {root: max(i for i in self.tensor if self.tensor[i] == root) for root in self.tensor.values()}
+        self.tensor, self.frozen_tensor = self._tensors(frozen=False), self._tensors(frozen=True)
+        self.tail = {root: layer for layer, root in self.tensor.items()}  # the last member remains
+        self.needs: dict[int, bool] = {}
+        for layer in range(len(workload.layers)):
+            below = any(self.needs.get(p, False) for p in workload.inputs[layer])
+            self.needs[layer] = layer > self.cut_layer and (self.own_learns(layer) or below)
         self.places = self._places()
         self.again = self._again()
 
@@ -181,9 +185,8 @@ class NaiveFacts:
         return layer in self.affine_unit and self.norm_parameters(self.affine_unit[layer]) > 0
 
     def error_needed(self, layer: int) -> bool:
-        if layer <= self.cut_layer:
-            return False
-        return self.own_learns(layer) or any(self.error_needed(p) for p in self.net.inputs[layer])
+        """Whether something at or below a layer's output learns."""
+        return self.needs.get(layer, False)
 
     def error_passes(self, layer: int) -> bool:
         return any(self.error_needed(producer) for producer in self.net.inputs[layer])

@@ -1,4 +1,4 @@
-"""Which part of each earlier tensor a patch of one layer's output needs, axis by axis."""
+"""Which part of each earlier tensor a patch of one layer's output needs, position by position."""
 
 from __future__ import annotations
 
@@ -8,42 +8,41 @@ def patch_shapes(net, tiles: int, last: int) -> dict[int, tuple[int, ...]]:
 
     Channels are whole. Patches form a grid, so that each axis can be looked at alone.
     """
-    axes = len(net.shapes[last]) - 1
-    widest = {layer: [0] * axes for layer in range(last + 1)}
-    for axis in range(axes):
+    axes = range(len(net.shapes[last]) - 1)
+    widest = {layer: [0 for _ in axes] for layer in range(last + 1)}
+    for axis in axes:
         for tile in range(tiles):
-            for layer, (low, high) in _one_patch(net, tiles, tile, last, axis).items():
-                widest[layer][axis] = max(widest[layer][axis], high - low)
+            for layer, need in _one_patch(net, tiles, tile, last, axis).items():
+                span = max(need) - min(need) + 1
+                widest[layer][axis] = max(widest[layer][axis], span)
     return {layer: (net.shapes[layer][0], *sizes) for layer, sizes in widest.items()}
 
 
-def _one_patch(net, tiles: int, tile: int, last: int, axis: int) -> dict[int, tuple[int, int]]:
-    """Interval of each layer's output that one patch needs on one axis; empty where nobody reads it."""
+def _one_patch(net, tiles: int, tile: int, last: int, axis: int) -> dict[int, set[int]]:
+    """Positions of each layer's output that one patch needs on one axis."""
     size = net.shapes[last][1 + axis]
-    need = {last: (size * tile // tiles, size * (tile + 1) // tiles)}
+    need = {last: set(range(size * tile // tiles, size * (tile + 1) // tiles))}
     for layer in range(last, -1, -1):
-        if layer not in need:
-            need[layer] = (0, 0)
-            continue
         for producer in net.inputs[layer]:
-            if producer >= 0:
+            if producer >= 0 and layer in need:
                 length = net.shapes[producer][1 + axis]
-                low, high = _window(net.layers[layer], axis, need[layer], length, net.shapes[layer][1 + axis])
-                low, high = max(low, 0), min(high, length)
-                if producer in need:
-                    low, high = min(low, need[producer][0]), max(high, need[producer][1])
-                need[producer] = (low, high)
+                read = _read(net.layers[layer], axis, need[layer], length, net.shapes[layer][1 + axis])
+                need.setdefault(producer, set()).update(read)
     return need
 
 
-def _window(layer, axis: int, wanted: tuple[int, int], length: int, positions: int) -> tuple[int, int]:
-    """Interval of the input under the windows of the wanted outputs, padding included."""
+def _read(layer, axis: int, wanted: set[int], length: int, positions: int) -> set[int]:
+    """Positions of the input that the windows of the wanted outputs touch."""
     if not hasattr(layer, "kernel"):
         return wanted
-    kernel = layer.kernel[axis] if len(layer.kernel) > 1 else layer.kernel[0]
-    stride = layer.stride[axis] if len(layer.stride) > 1 else layer.stride[0]
+    kernel, stride = _along(layer.kernel, axis), _along(layer.stride, axis)
     if layer.padding == "same":
         before = max((positions - 1) * stride + kernel - length, 0) // 2
     else:
-        before = layer.padding[axis] if len(layer.padding) > 1 else layer.padding[0]
-    return wanted[0] * stride - before, (wanted[1] - 1) * stride - before + kernel
+        before = _along(layer.padding, axis)
+    touched = {out * stride - before + tap for out in wanted for tap in range(kernel)}
+    return touched & set(range(length))
+
+
+def _along(sizes: tuple[int, ...], axis: int) -> int:
+    return sizes[axis] if len(sizes) > 1 else sizes[0]

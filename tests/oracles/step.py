@@ -14,7 +14,6 @@ LATENTS_AGAIN = ("latents", 2)
 
 
 class NaiveStep(NaiveFacts):
-    PLANE=False
     """A backprop plan as it runs: every operation names what it writes and reads, nothing else lives.
 
     Operations are (kind, layer), as the schedule calls them; ``live`` are the bytes during each. Static roles
@@ -27,6 +26,7 @@ class NaiveStep(NaiveFacts):
         self.trace = Trace()
         self.macs = defaultdict(int)
         self.errors: dict[int, object] = {}  # tensor -> buffer of its error
+        self.handed_on: set[int] = set()  # additions whose error became that of an input
         self._image("frozen fwd", self.cut_layer)
         self._store()
         self._load()
@@ -47,7 +47,7 @@ class NaiveStep(NaiveFacts):
     # -- one image through frozen layers -----------------------------------------------------
 
     def _image(self, kind: str, last: int) -> None:
-        tensor, (edge, parts) = self._tensors(frozen=True), self._patches()
+        tensor, (edge, parts) = self.frozen_tensor, self._patches()
         for layer in range(last + 1):
             self.trace.begin((kind, layer))
             if kind != "infer" and self.inside():
@@ -58,7 +58,7 @@ class NaiveStep(NaiveFacts):
             for root in {tensor[other] for other in touched + [edge] * (layer <= edge)}:
                 part = parts if root in parts and root != tensor[edge] else self.net.shapes
                 self.trace.use((kind, root), prod(part[root]) * self.plan.frozen_bits // 8)
-            if self.plan.in_place == "depthwise" and (self.PLANE or tensor[layer] != layer) and self.in_plane(layer):
+            if self.net.layers[layer].kind.startswith("depthwise") and tensor[layer] != layer:
                 plane = self.size(layer) // self.net.shapes[layer][0]
                 self.trace.use((kind, "plane", layer), plane * self.plan.frozen_bits // 8)
 
@@ -72,7 +72,7 @@ class NaiveStep(NaiveFacts):
 
     def _store(self) -> None:
         self.trace.begin(("store latent", -1))
-        source = "frame" if self.cut_layer < 0 else self._tensors(frozen=True)[self.cut_layer]
+        source = "frame" if self.cut_layer < 0 else self.frozen_tensor[self.cut_layer]
         self.trace.use(("frozen fwd", source), self.size(-1) if self.cut_layer < 0 else None)
         if self.inside():
             self._wait(latents=True)
@@ -154,10 +154,9 @@ class NaiveStep(NaiveFacts):
             return  # flattened latents: the same numbers in the same place
         for producer in self.net.inputs[layer]:
             self._read(self._value(producer, segment))
-        if True:
-            self.trace.use(value, self.m * self.size(layer) * self.act(layer))
-            if layer == self.tail[self.tensor[layer]]:
-                self._pack(value, self.size(layer))
+        self.trace.use(value, self.m * self.size(layer) * self.act(layer))
+        if layer == self.tail[self.tensor[layer]]:
+            self._pack(value, self.size(layer))
         if segment == self.segment(layer):
             self._save(layer)
         if layer in self.unit_of:
@@ -220,6 +219,8 @@ class NaiveStep(NaiveFacts):
             self._weight_gradient(layer)
         if norm_learns and self.late:
             self._use_norm_gradient(layer)
+        if layer in self.errors and layer not in self.handed_on:
+            self.trace.hold(self.errors[layer])  # until its producer is done
 
     def _use_norm_gradient(self, layer: int) -> None:
         if self.m == self.batch:
@@ -253,7 +254,8 @@ class NaiveStep(NaiveFacts):
         if heir is None:
             self._use_error(layer)
         else:
-            self.errors[self.tensor[heir]] = self.errors[self.tensor[layer]]
+            self.handed_on.add(layer)
+            self.errors[self.tensor[heir]] = self.errors[layer]
         for producer in self.net.inputs[layer]:
             if self.error_needed(producer):
                 self._use_error(producer)

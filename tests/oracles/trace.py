@@ -8,7 +8,7 @@ class Trace:
 
     def __init__(self) -> None:
         self.operations: list[object] = []
-        self.busy: set[int] = set()
+        self.executed: set[object] = set()  # operations that use anything
         self.size: dict[object, int] = {}
         self.first: dict[object, int] = {}
         self.last: dict[object, int] = {}
@@ -19,23 +19,24 @@ class Trace:
 
     def use(self, name: object, size: int | None = None) -> None:
         """The running operation writes or reads ``name``; its size must be told the first time."""
-        now = len(self.operations) - 1
         if name not in self.size:
             assert size is not None, f"{name} is read before it is written"
-            self.size[name], self.first[name] = size, now
-        assert size is None or size == self.size[name], f"{name} changes its size"
-        self.last[name] = now
-        self.busy.add(now)
+            self.size[name], self.first[name] = size, len(self.operations) - 1
+        assert size in (None, self.size[name]), f"{name} changes its size"
+        self.executed.add(self.operations[-1])
+        self.hold(name)
+
+    def hold(self, name: object) -> None:
+        """Keep ``name`` through the running operation, which does nothing with it."""
+        self.last[name] = len(self.operations) - 1
 
     def live(self) -> list[int]:
         """Bytes that are allocated during each operation."""
-        held, found = 0, []
-        for now in range(len(self.operations)):
-            held += sum(size for name, size in self.size.items() if self.first[name] == now)
-            found.append(held)
-            held -= sum(size for name, size in self.size.items() if self.last[name] == now)
-        assert held == 0
-        return found
+        change = [0] * (len(self.operations) + 1)
+        for name, size in self.size.items():
+            change[self.first[name]] += size
+            change[self.last[name] + 1] -= size
+        return [sum(change[: now + 1]) for now in range(len(self.operations))]
 
     def alive(self, operation: object) -> dict[object, int]:
         """What is allocated during an operation, for people who look for a difference."""

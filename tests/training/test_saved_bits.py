@@ -12,11 +12,13 @@ from torch.autograd import Function
 
 from dse.errors import UserError
 from dse.plan.policy import UpdatePolicy
+from dse.training.engine import run
 from dse.training.int8.learner import Int8Learner
 from dse.training.keeping import AtBits
 from dse.training.network import build_module
 from dse.training.parameters import initial_parameters
 from dse.training.saved import observe_saved
+from dse.training.task import Job
 from dse.workload.convolutions import BatchNorm, Convolution
 from dse.workload.layers import HardSwish
 from tests.plan.strategies import BRANCHES, network
@@ -36,6 +38,8 @@ from tests.training.freezing import (
     random_plan,
 )
 from tests.training.reference_networks import lively
+from tests.training.small import PLAN, TASK
+from tests.training.small import network as tiny
 
 torch.set_num_threads(1)
 
@@ -404,3 +408,25 @@ def test_int8_gradients_read_the_narrower_grid():
     exact = int8_learner(TINY, replace(plan, saved_bits=8))
     exact.accumulate(latents, labels, seen)
     assert not np.allclose(found, exact.gradients()[f"{name}.weight"], rtol=1e-3)
+
+
+# --- whole runs ---
+
+
+def test_a_run_learns_at_every_width_and_each_is_a_run_of_its_own():
+    """Everything learns, from raw replays; the hardest width still learns what the others do."""
+    plan = replace(PLAN, cut=-1, replay="raw", policy="all", first_input="dequantised", micro_batch=32)
+    found = {bits: run(Job(tiny(), replace(plan, saved_bits=bits), TASK)) for bits in (32, *BITS)}
+    assert len({record.plan_key for record in found.values()}) == 4
+    naive = run(Job(tiny(), plan, TASK, reference="naive")).accuracy
+    assert all(record.accuracy > max(naive, 0.4) for record in found.values())
+    again = run(Job(tiny(), replace(plan, saved_bits=4), TASK))
+    np.testing.assert_array_equal(again.matrix, found[4].matrix)
+
+
+def test_loss_falls_at_two_bits():
+    plan = replace(plan_of(-1, "all", "batch_stats", 8), saved_bits=2, optimiser="momentum")
+    mine = learner(BRANCHES, plan)
+    mine.start_event(60)
+    losses = [mine.step(*mini_batch(BRANCHES, plan, seed % 2)) for seed in range(60)]
+    assert losses[-1] < 0.75 * losses[0]

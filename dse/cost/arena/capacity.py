@@ -62,9 +62,7 @@ class ArenaTooSmall(NothingFits):
         )
 
 
-def _conflicting(
-    arena: Arena, capacity: int, operation: int, *, fragmented: bool
-) -> tuple[ArenaBuffer, ...]:
+def _conflicting(arena: Arena, capacity: int, operation: int, *, fragmented: bool) -> tuple[ArenaBuffer, ...]:
     def in_the_way(buffer: ArenaBuffer) -> bool:
         if fragmented:
             return arena.offsets[buffer.id] + buffer.size_bytes > capacity

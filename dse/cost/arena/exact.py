@@ -1,15 +1,19 @@
 """The best placement by OR-tools CP-SAT, or a proof that none is as low as asked.
 
-Boxes on a plane: time is fixed, addresses are decided, no two boxes overlap. One worker and a limit in the
-solver's own deterministic time give the same map for the same input; a guard in seconds is there for machines
-so slow that somebody would wait too long, and a result that it cut short says so.
+Boxes on a plane: time is fixed, addresses are decided, no two boxes overlap, and everything ends below a given
+height. The lowest height comes from such decisions: first at the bound, then between the last failure and the
+best placement. That works better than minimising the height (whose loose bound lets nothing be inferred), and
+a hint from the heuristic's placement, which is infeasible at every height asked for, leads the solver astray:
+with it neither of MiniMalloc's instances A and D is solved, without it both are.
+
+One worker and a limit in the solver's own deterministic time give the same map for the same input. A guard in
+seconds is there for machines so slow that somebody would wait too long; a result that it touched says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dse.cost.arena.heuristic import Placement, placed
 from dse.cost.arena.reduction import Leaf
@@ -24,9 +28,9 @@ EXTRA: Final = "pip install 'tinyml-dse[arena]'"
 
 @dataclass(frozen=True)
 class Limits:
-    """When the solver gives up: ``deterministic`` counts its own work, ``wall_s`` [s] is the guard, per part.
+    """When the solver gives up on a part: ``deterministic`` counts its own work, ``wall_s`` [s] is the guard.
 
-    A deterministic unit takes about twenty seconds of one core on these models.
+    On these models a deterministic unit takes ten to thirty seconds of one core.
     """
 
     deterministic: float = 0.5
@@ -35,10 +39,21 @@ class Limits:
 
 @dataclass(frozen=True)
 class Solved:
-    """The best placement known, and the height [B] below which none exists."""
+    """The best placement known, the height [B] below which none exists, and whether the guard ended a search."""
 
     best: Placement
     least: int
+    cut_short: bool = False
+
+
+class _Answer(NamedTuple):
+    """Offsets [units] where there are any; otherwise whether their absence is proven; work; whether cut short."""
+
+    offsets: tuple[int, ...]
+    infeasible: bool
+    deterministic: float
+    wall_s: float
+    cut_short: bool
 
 
 def require_solver() -> Any:
@@ -50,102 +65,82 @@ def require_solver() -> Any:
     return cp_model
 
 
-def decided(leaf: Leaf, unit: int, start: Placement, least: int, target: int, seed: int, limits: Limits) -> Solved:
-    """Look for a placement at most ``target`` [B] high; ``least`` [B] is known to be needed.
+def decided(leaf: Leaf, unit: int, known: Solved, target: int, seed: int, limits: Limits) -> Solved:
+    """Look for a placement at most ``target`` [B] high, which the best ``known`` one is not.
 
-    Where there is none, the result's ``least`` is above ``target``.
+    Where none exists, the result's ``least`` is above ``target``.
     """
-    model = _Model(leaf, unit, target, start)
-    status, offsets, clock = model.solve(seed, limits)
-    if offsets:
-        return Solved(placed(leaf, offsets, unit, METHOD), least)
-    if status == model.cp.INFEASIBLE:
-        return Solved(start, max(least, target + 1))
-    return Solved(_marked(start, clock), least)
+    return _concluded(leaf, unit, known, target, _solve(leaf, unit, target, seed, limits))
 
 
-def minimised(leaf: Leaf, unit: int, start: Placement, least: int, seed: int, limits: Limits) -> Solved:
-    """Look for the lowest placement below ``start``, of which ``least`` [B] is known to be needed."""
-    model = _Model(leaf, unit, start.height - 1, start)
-    model.minimise(least)
-    status, offsets, clock = model.solve(seed, limits)
-    if status == model.cp.INFEASIBLE:
-        return Solved(start, start.height)
-    best = placed(leaf, offsets, unit, METHOD) if offsets else start
-    bound = best.height if status == model.cp.OPTIMAL else least
-    return Solved(best if status == model.cp.OPTIMAL else _marked(best, clock), max(least, bound))
+def lowered(leaf: Leaf, unit: int, known: Solved, target: int, seed: int, limits: Limits) -> Solved:
+    """Look for the lowest placement above ``target`` [B], below which nothing more is to be gained.
+
+    Each question may take half of what is left of ``limits``; heights closer than a thousandth are one.
+    """
+    failed = max(known.least, target) - 1
+    ask = failed + 1
+    while ask < known.best.height and limits.deterministic > 0 and limits.wall_s > 0:
+        half = Limits(limits.deterministic / 2, limits.wall_s / 2)
+        answer = _solve(leaf, unit, ask, seed, half)
+        limits = Limits(limits.deterministic - answer.deterministic, limits.wall_s - answer.wall_s)
+        known = _concluded(leaf, unit, known, ask, answer)
+        if not answer.offsets:
+            failed = ask
+        unsure = failed >= known.least
+        if known.best.height - failed <= (max(unit, known.best.height // 1000) if unsure else 1):
+            break
+        ask = (failed + known.best.height) // 2
+    return known
 
 
-def _marked(placement: Placement, clock: bool) -> Placement:
-    """Say in the method that another run may find something else."""
-    note = f"{METHOD} stopped by the clock" if clock else f"{METHOD} gave up"
-    return Placement(placement.offsets, placement.height, f"{placement.method} ({note})")
+def _concluded(leaf: Leaf, unit: int, known: Solved, target: int, answer: _Answer) -> Solved:
+    """Return what is known after ``answer`` to whether ``target`` [B] can be kept."""
+    cut_short = known.cut_short or answer.cut_short
+    if answer.offsets:
+        return Solved(placed(leaf, answer.offsets, unit, METHOD), known.least, cut_short)
+    least = max(known.least, target + 1) if answer.infeasible else known.least
+    return Solved(known.best, least, cut_short)
 
 
-class _Model:
-    """Placements of ``leaf`` that are at most ``height`` [B] high."""
+def _solve(leaf: Leaf, unit: int, height: int, seed: int, limits: Limits) -> _Answer:
+    """Ask for a placement of ``leaf`` that is at most ``height`` [B] high."""
+    cp = require_solver()
+    rooms = [((height + item.padding_bytes) // unit - item.size) // item.alignment for item in leaf.items]
+    if min(rooms) < 0:
+        return _Answer((), True, 0.0, 0.0, False)
+    model, multiples = _model(cp, leaf, rooms)
+    solver = cp.CpSolver()
+    solver.parameters.num_workers = 1
+    solver.parameters.random_seed = seed
+    solver.parameters.max_deterministic_time = limits.deterministic
+    solver.parameters.max_time_in_seconds = limits.wall_s
+    status = solver.solve(model)
+    work, found = solver.response_proto.deterministic_time, status in (cp.OPTIMAL, cp.FEASIBLE)
+    values = [solver.value(at) for at in multiples] if found else []
+    offsets = tuple(item.alignment * value for item, value in zip(leaf.items, values, strict=False))
+    infeasible = status == cp.INFEASIBLE
+    cut_short = not found and not infeasible and work < limits.deterministic
+    return _Answer(offsets, infeasible, work, solver.wall_time, cut_short)
 
-    def __init__(self, leaf: Leaf, unit: int, height: int, hint: Placement) -> None:
-        self.cp = require_solver()
-        self.model: cp_model.CpModel = self.cp.CpModel()
-        self.leaf, self.unit, self.height = leaf, unit, height
-        self.possible = all(self._highest(place) >= 0 for place in range(len(leaf.items)))
-        if self.possible:
-            self._build(hint)
 
-    def _highest(self, place: int) -> int:
-        """Return the last offset [multiples of the item's alignment] within the height; below 0: none."""
-        item = self.leaf.items[place]
-        room = (self.height + item.padding_bytes) // self.unit - item.size
-        return room // item.alignment
+def _model(cp: Any, leaf: Leaf, rooms: list[int]) -> tuple[cp_model.CpModel, list[cp_model.IntVar]]:
+    """Return the model and its variables: offsets as multiples of alignments, each up to its ``rooms``.
 
-    def _build(self, hint: Placement) -> None:
-        model, items = self.model, self.leaf.items
-        self.multiples = [model.new_int_var(0, self._highest(place), "") for place in range(len(items))]
-        self.offsets = [item.alignment * at for item, at in zip(items, self.multiples, strict=True)]
-        fixed = model.new_fixed_size_interval_var
-        lives = [fixed(item.first, item.last - item.first + 1, "") for item in items]
-        bytes_ = [fixed(offset, item.size, "") for offset, item in zip(self.offsets, items, strict=True)]
-        model.add_no_overlap_2d(lives, bytes_)
-        model.add_decision_strategy(
-            [self.multiples[place] for place in self._largest_first()],
-            self.cp.CHOOSE_LOWEST_MIN,
-            self.cp.SELECT_MIN_VALUE,
-        )
-        for at, item, offset in zip(self.multiples, items, hint.offsets, strict=True):
-            model.add_hint(at, offset // item.alignment)
-
-    def _largest_first(self) -> Iterator[int]:
-        """Places by bytes times lifetime: the strategy fills from the bottom, ties are broken in this order.
-
-        Of the orders and default strategies tried, only this one solved MiniMalloc's public instances A and D.
-        """
-        items = self.leaf.items
-        area = [(item.last - item.first + 1) * item.size for item in items]
-        yield from sorted(range(len(items)), key=lambda place: -area[place])
-
-    def minimise(self, least: int) -> None:
-        """Ask for the lowest placement, whose height is at least ``least`` [B]."""
-        if not self.possible:
-            return
-        top = self.model.new_int_var(least, max(self.height, least), "height")
-        for item, offset in zip(self.leaf.items, self.offsets, strict=True):
-            self.model.add(top >= offset * self.unit + item.size * self.unit - item.padding_bytes)
-        self.model.minimize(top)
-
-    def solve(self, seed: int, limits: Limits) -> tuple[Any, list[int], bool]:
-        """Return the status, the offsets [units] where there are any, and whether the guard ended it."""
-        if not self.possible:
-            return self.cp.INFEASIBLE, [], False
-        solver = self.cp.CpSolver()
-        solver.parameters.num_workers = 1
-        solver.parameters.random_seed = seed
-        solver.parameters.max_deterministic_time = limits.deterministic
-        solver.parameters.max_time_in_seconds = limits.wall_s
-        status = solver.solve(self.model)
-        clock = solver.response_proto.deterministic_time < limits.deterministic
-        if status not in (self.cp.OPTIMAL, self.cp.FEASIBLE):
-            return status, [], clock and status != self.cp.INFEASIBLE
-        values = [solver.value(at) for at in self.multiples]
-        offsets = [item.alignment * value for item, value in zip(self.leaf.items, values, strict=True)]
-        return status, offsets, clock and status != self.cp.OPTIMAL
+    The strategy fills from the bottom, and breaks ties by bytes times lifetime. Of the orders and strategies
+    that were tried, the solver's own included, only this one solved MiniMalloc's instances A and D.
+    """
+    model: cp_model.CpModel = cp.CpModel()
+    multiples = [model.new_int_var(0, room, "") for room in rooms]
+    fixed = model.new_fixed_size_interval_var
+    lives = [fixed(item.first, item.last - item.first + 1, "") for item in leaf.items]
+    bytes_ = [
+        fixed(item.alignment * at, item.size, "") for at, item in zip(multiples, leaf.items, strict=True)
+    ]
+    model.add_no_overlap_2d(lives, bytes_)
+    area = [(item.last - item.first + 1) * item.size for item in leaf.items]
+    order = sorted(range(len(area)), key=lambda place: -area[place])
+    model.add_decision_strategy(
+        [multiples[place] for place in order], cp.CHOOSE_LOWEST_MIN, cp.SELECT_MIN_VALUE
+    )
+    return model, multiples

@@ -102,13 +102,17 @@ def searched(
     then by how much the moments exceed the target in all. It ends at ``target``, or after ``items_placed``.
     """
     draw, goal, best = random.Random(seed), target // unit, start
-    order = min((ranked(leaf, name) for name in RANKINGS), key=lambda one: _cost(leaf, _valleys(leaf, one), goal))
+    order = min(
+        (ranked(leaf, name) for name in RANKINGS), key=lambda one: _cost(leaf, _valleys(leaf, one), goal)
+    )
     offsets = _valleys(leaf, order)
     cost = _cost(leaf, offsets, goal)
     for _ in range(items_placed // len(leaf.items)):
         if best.height <= target:
             break
-        changed = _raised(draw, leaf, order, offsets, goal) if draw.random() < 0.5 else _swapped(draw, leaf, order)
+        changed = (
+            _raised(draw, leaf, order, offsets, goal) if draw.random() < 0.5 else _swapped(draw, leaf, order)
+        )
         tried = _valleys(leaf, changed)
         reached = _cost(leaf, tried, goal)
         if reached <= cost:

@@ -8,7 +8,7 @@ from typing import Final
 
 from dse.cost.arena import check
 from dse.cost.arena.capacity import ArenaTooSmall
-from dse.cost.arena.exact import Limits, Solved, decided, minimised, require_solver
+from dse.cost.arena.exact import Limits, Solved, decided, lowered, require_solver
 from dse.cost.arena.heuristic import EFFORT, Placement, constructed, searched
 from dse.cost.arena.problem import LARGEST, Arena, ArenaBuffer, lower_bound, require_placeable
 from dse.cost.arena.reduction import Leaf, reduced
@@ -16,6 +16,8 @@ from dse.errors import Problem, UserError
 
 STACKED: Final = "stacked"
 """Method where every buffer could be placed without a choice."""
+
+CUT_SHORT: Final = " (the solver was cut short by the clock: another run may find something else)"
 
 DEFAULT_LIMITS: Final = Limits()
 
@@ -72,6 +74,7 @@ class _Parts:
         self.bound = lower_bound(buffers)
         self.least = {leaf: self._lower_bound(leaf) for leaf in self.tree.leaves}
         self.best: dict[Leaf, Placement] = {}
+        self.cut_short = False
 
     def _lower_bound(self, leaf: Leaf) -> int:
         return lower_bound([self.buffers[item.index] for item in leaf.items])
@@ -105,24 +108,19 @@ class _Parts:
     def solve(self, capacity: int | None, seed: int, limits: Limits) -> None:
         """Let the solver improve the parts above the goal, the highest first.
 
-        With a capacity that is the goal, and it is enough to decide; without, the least arena is, and where the
-        goal is missed the lowest height of the part is asked for, which may raise the goal for the others.
+        With a capacity it is enough to decide whether a part stays within it; without, each is to be as low as
+        the least arena allows, and what a part is proven to need raises that for the parts that follow.
         """
+        unit = self.tree.unit_bytes
         for leaf in self._above(self.least_bytes if capacity is None else capacity):
-            goal = self.least_bytes if capacity is None else max(capacity, self.least_bytes)
-            target = self._room(leaf, goal)
-            if self.best[leaf].height > target:
-                self._take(leaf, self._ask(leaf, target, seed, limits))
-            if capacity is None and self.best[leaf].height > self._room(leaf, self.least_bytes):
-                start, least = self.best[leaf], self.least[leaf]
-                self._take(leaf, minimised(leaf, self.tree.unit_bytes, start, least, seed, limits))
-
-    def _ask(self, leaf: Leaf, target: int, seed: int, limits: Limits) -> Solved:
-        start, least = self.best[leaf], self.least[leaf]
-        return decided(leaf, self.tree.unit_bytes, start, least, target, seed, limits)
-
-    def _take(self, leaf: Leaf, solved: Solved) -> None:
-        self.best[leaf], self.least[leaf] = solved.best, solved.least
+            known = Solved(self.best[leaf], self.least[leaf])
+            target = self._room(leaf, self.least_bytes if capacity is None else capacity)
+            if known.best.height <= target or (capacity is not None and target < known.least):
+                continue  # a part solved before has raised the bound, or the capacity is known to be too small
+            solve = lowered if capacity is None else decided
+            known = solve(leaf, unit, known, target, seed, limits)
+            self.best[leaf], self.least[leaf] = known.best, known.least
+            self.cut_short |= known.cut_short
 
     def _alone(self, leaf: Leaf, height: int) -> int:
         """Return the arena [B] that ``leaf`` needs at ``height`` [B], whatever the other parts take."""
@@ -146,6 +144,7 @@ class _Parts:
         size = max((offsets[one.id] + one.size_bytes for one in self.buffers), default=0)
         highest = max(self.best, key=lambda leaf: self._alone(leaf, heights[leaf]), default=None)
         method = STACKED if highest is None else self.best[highest].method
+        method += CUT_SHORT if self.cut_short else ""
         return Arena(self.buffers, offsets, size, self.bound, method, proven=size <= self.least_bytes)
 
 
@@ -153,7 +152,12 @@ def _require_parameters(capacity: int | None, seed: int, effort: int) -> None:
     problems = [
         Problem("arena", key, str(value), allowed)
         for key, value, good, allowed in (
-            ("capacity_bytes", capacity, capacity is None or 1 <= capacity <= LARGEST, f"1 to {LARGEST} bytes"),
+            (
+                "capacity_bytes",
+                capacity,
+                capacity is None or 1 <= capacity <= LARGEST,
+                f"1 to {LARGEST} bytes",
+            ),
             ("seed", seed, 0 <= seed < 2**31, "an integer from 0 to 2147483647"),
             ("effort", effort, 0 <= effort <= 10**9, "an integer from 0 to 1000000000"),
         )

@@ -37,8 +37,18 @@ class ArenaBuffer:
             for key, value, good, allowed in (
                 ("start", self.start, 0 <= self.start <= LARGEST, f"an operation from 0 to {LARGEST}"),
                 ("end", self.end, self.start <= self.end <= LARGEST, "not before start"),
-                ("size_bytes", self.size_bytes, 1 <= self.size_bytes <= LARGEST, f"from 1 to {LARGEST} bytes"),
-                ("alignment", self.alignment, is_alignment(self.alignment), f"a power of two up to {LARGEST}"),
+                (
+                    "size_bytes",
+                    self.size_bytes,
+                    1 <= self.size_bytes <= LARGEST,
+                    f"from 1 to {LARGEST} bytes",
+                ),
+                (
+                    "alignment",
+                    self.alignment,
+                    is_alignment(self.alignment),
+                    f"a power of two up to {LARGEST}",
+                ),
             )
             if not good
         ]
@@ -86,7 +96,9 @@ def require_placeable(buffers: Sequence[ArenaBuffer]) -> None:
     problems, seen = [], set()
     for buffer in buffers:
         if buffer.id in seen:
-            problems.append(Problem("arena", f"buffer {buffer.id[:60]!r}", "there twice", "one buffer per id"))
+            problems.append(
+                Problem("arena", f"buffer {buffer.id[:60]!r}", "there twice", "one buffer per id")
+            )
         seen.add(buffer.id)
     if len(buffers) > MOST_BUFFERS:
         problems.append(Problem("arena", "buffers", str(len(buffers)), f"at most {MOST_BUFFERS}"))

@@ -193,5 +193,3 @@ def _top_item(node: Node, rest: int, unit: int) -> Item | None:
 def _on_top(item: Item, rest: int, unit: int) -> int:
     """Return the least offset [units] of ``item`` above ``rest`` [B]."""
     return aligned(-(-rest // unit), item.alignment)
-
-

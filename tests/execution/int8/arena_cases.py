@@ -120,16 +120,22 @@ class Case:
         return np.stack([self.levels.decoded(self.levels.encoded(x), x.shape) for x in passed])
 
     def _passed(self, frame, own):
-        """Run the frozen stage on one frame."""
+        """Real latent of one frame, (1, ...)."""
         edge = self.workload.cut_layer(self.plan.cut)
-        values = {-1: own.entered(FRAMES.decoded(frame.reshape(-1), (1, *frame.shape)))}
-        for layer in range(edge + 1):
-            name = self.workload.layers[layer].name
-            keys = {part: f"{name}.{part}" for part in ("weight", "bias")}
-            parts = {part: self.below.numbers[key] for part, key in keys.items() if key in self.below.numbers}
-            inputs = [values[producer] for producer in self.workload.inputs[layer]]
-            values[layer] = own.forward(layer, inputs, parts, keep=False).output
-        return own.real(edge, values[edge])
+        x = FRAMES.decoded(frame.reshape(-1), (1, *frame.shape))
+        return own.real(edge, run_on(own, self.below.numbers, x, edge)[edge])
+
+
+def run_on(arithmetic, numbers, x, last=None):
+    """Run the layers up to ``last`` (None: all) on real values (n, ...); returns what each wrote."""
+    workload = arithmetic.workload
+    values = {-1: arithmetic.entered(x)}
+    for layer in range(len(workload.layers) if last is None else last + 1):
+        keys = {part: f"{workload.layers[layer].name}.{part}" for part in ("weight", "bias")}
+        own = {part: numbers[key] for part, key in keys.items() if key in numbers}
+        inputs = [values[producer] for producer in workload.inputs[layer]]
+        values[layer] = arithmetic.forward(layer, inputs, own, keep=False).output
+    return values
 
 
 def case_of(workload, plan, seed=0, rate=0.05):
@@ -164,14 +170,7 @@ def _below(workload, plan, folded, known, edge):
     else:
         ready = Prepared(Constants({}, {}), dict(folded))
         own, numbers = Fp32(workload), folded
-    values = {-1: own.entered(known)}
-    for layer in range(edge + 1):
-        name = workload.layers[layer].name
-        parts = {
-            part: numbers[f"{name}.{part}"] for part in ("weight", "bias") if f"{name}.{part}" in numbers
-        }
-        inputs = [values[producer] for producer in workload.inputs[layer]]
-        values[layer] = own.forward(layer, inputs, parts, keep=False).output
+    values = run_on(own, numbers, known, edge)
     grid = ready.constants.grids.get(edge)
     return ready, own.real(edge, values[edge]), grid if isinstance(grid, Grid) else None
 
