@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dse.api import (
+        ArenaBuffer,
         Duty,
         Estimate,
         Explanation,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         TrainingPlan,
         UpdatePolicy,
         Validation,
+        check_offsets,
         contribute,
         draw,
         estimate,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         load_network,
         load_space,
         load_study,
+        place_buffers,
         read_runs,
         segments,
         select_scheme,
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "ArenaBuffer",
     "Duty",
     "Estimate",
     "Explanation",
@@ -55,6 +59,7 @@ __all__ = [
     "UpdatePolicy",
     "Validation",
     "__version__",
+    "check_offsets",
     "contribute",
     "draw",
     "estimate",
@@ -69,6 +74,7 @@ __all__ = [
     "load_network",
     "load_space",
     "load_study",
+    "place_buffers",
     "read_runs",
     "segments",
     "select_scheme",

@@ -41,6 +41,7 @@ HOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "rich": ("dse.cli",),
     "optuna": ("dse.search.study", "dse.search.trials"),
     "moocore": ("dse.search.pareto",),
+    "ortools": ("dse.cost.arena.exact",),
     "matplotlib": ("dse.report.figures",),
     "torch": ("dse.training", "dse.workload.torch"),
     "sklearn": ("dse.accuracy.fitted", "dse.training.data"),

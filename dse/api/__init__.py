@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dse.accuracy import SOURCES, AccuracyEstimate, accuracy_source
+from dse.api.arena import check_offsets, place_buffers
 from dse.api.checkpoints import segments
 from dse.api.contributions import contribute
 from dse.api.drawing import draw
@@ -22,6 +23,7 @@ from dse.api.studies import list_studies, load_study, read_runs, study, train
 from dse.api.validation import validate
 from dse.cost import explain as breakdown
 from dse.cost.accounting import PRESETS, preset
+from dse.cost.arena import ArenaBuffer
 from dse.cost.context import Context, Duty
 from dse.cost.event import Costs
 from dse.cost.explain import Explanation
@@ -183,6 +185,7 @@ def explain(
 
 __all__ = [
     "PRESETS",
+    "ArenaBuffer",
     "Context",
     "Duty",
     "Estimate",
@@ -193,6 +196,7 @@ __all__ = [
     "TrainingPlan",
     "UpdatePolicy",
     "Validation",
+    "check_offsets",
     "context_of",
     "contribute",
     "draw",
@@ -208,6 +212,7 @@ __all__ = [
     "load_network",
     "load_space",
     "load_study",
+    "place_buffers",
     "predicted",
     "read_runs",
     "segments",

@@ -15,7 +15,7 @@ from typing import Final
 
 import typer
 
-from dse.cli import catalogue, contribute, explore, plans, reproduce, segments, select, study, validate
+from dse.cli import arena, catalogue, contribute, explore, plans, reproduce, segments, select, study, validate
 from dse.errors import NothingFits, UserError
 
 INTERRUPTED: Final = 130
@@ -41,6 +41,7 @@ app.command("reproduce")(reproduce.reproduce)
 app.command("contribute")(contribute.contribute)
 app.command("select")(select.select)
 app.command("checkpoints")(segments.checkpoints)
+app.command("arena")(arena.arena)
 app.command("study")(study.study)
 app.command("validate")(validate.validate)
 app.command("networks")(catalogue.networks)

@@ -144,13 +144,15 @@ def _plain(value: Any) -> Any:
 class ExploredRun:
     """A run folder that was read back: its space, and the columns of front.csv, all boards, (k,) each.
 
-    ``data_hash`` is that of the data behind a measured accuracy, empty where none was measured.
+    ``data_hash`` is that of the data behind a measured accuracy, empty where none was measured; ``named`` are the
+    designs that have a name, by board.
     """
 
     folder: Path
     space: Space
     front: Columns
     data_hash: str = ""
+    named: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.front["design"])
@@ -173,7 +175,7 @@ def load_run(folder: str | Path) -> ExploredRun:
         raise UserError(Problem(str(place), INPUTS, found, EXPLORE_AGAIN))
     _require_unchanged(place, run, space)
     front = _front(place / FRONT, space)
-    return ExploredRun(place, with_runs(space, place), front, _data_hash(run))
+    return ExploredRun(place, with_runs(space, place), front, _data_hash(run), _named(run))
 
 
 def _require_unchanged(place: Path, run: Mapping[str, Any], space: Space) -> None:
@@ -195,6 +197,16 @@ def _require_unchanged(place: Path, run: Mapping[str, Any], space: Space) -> Non
 def _data_hash(run: Mapping[str, Any]) -> str:
     measured = run.get("measured")
     return str(measured.get("data_sha256") or "") if isinstance(measured, Mapping) else ""
+
+
+def _named(run: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    boards = run.get("boards")
+    found = {}
+    for label, board in boards.items() if isinstance(boards, Mapping) else ():
+        named = board.get("named") if isinstance(board, Mapping) else None
+        if isinstance(named, Mapping) and all(isinstance(design, int) for design in named.values()):
+            found[str(label)] = {str(name): design for name, design in named.items()}
+    return found
 
 
 def _no_run(place: Path, missing: list[str]) -> Problem:

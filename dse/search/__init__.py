@@ -16,7 +16,7 @@ import numpy as np
 
 from dse.accuracy.features import LearningPoint
 from dse.errors import Problem, UnknownName, UserError
-from dse.search.certified import certified
+from dse.search.arenas import certified
 from dse.search.exact import Progress, explore_exact
 from dse.search.learning import Candidates, candidates_of
 from dse.search.measured import Evaluate, Measurement, measure

@@ -21,7 +21,8 @@ import numpy as np
 from dse.errors import UserError
 from dse.execution.memory import Arena
 from dse.execution.step import Executor
-from dse.plan.memory_map import MemoryMap, Placed
+from dse.plan.memory_map import MemoryMap
+from dse.plan.operations import Holds
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Mutant:
 
 def wanted(buffer):
     """First and last operation during which the value of a buffer is wanted."""
-    return buffer.start, max(buffer.reads)
+    return buffer.start, max(buffer.reads, default=buffer.start)
 
 
 def meet(first, second):
@@ -92,11 +93,17 @@ def moved(memory_map, per_buffer=2, seed=0):
             yield Mutant(f"{buffer.id} onto {target.buffer.id}", mutant, not conflict)
 
 
+def captures(schedule):
+    """Whether a captured image is stored outside of a mini-batch."""
+    stored = any(buffer.holds == Holds.NEW_SAMPLES for buffer in schedule.buffers)
+    return stored and (schedule.plan.cut < 0 or schedule.plan.new_samples == "cache_latent")
+
+
 def outcome(memory_map, stages, inputs, frame):
     """Everything that an execution leaves: the mini-batch, then an inference. None where it fails."""
     try:
         executor = Executor(memory_map.schedule, Arena(memory_map), stages, inputs)
-        if memory_map.schedule.plan.new_samples == "cache_latent":
+        if captures(memory_map.schedule):
             executor.capture(frame, 0)
         result = executor.learn()
         return result, executor.infer(frame)
@@ -121,5 +128,3 @@ def same(first, second):
         )
     )
 
-
-__all__ = ["Mutant", "Placed", "moved", "outcome", "same", "shortened"]

@@ -27,7 +27,8 @@ from dse.plan.policy import SELECTIONS, UpdatePolicy
 from dse.plan.techniques import illegal
 from dse.workload.units import single_tensor_cuts
 
-BRANCHES = str(Path(__file__).parent / "data" / "branches.toml")
+DATA = Path(__file__).parent / "data"
+BRANCHES = str(DATA / "branches.toml")
 NAMES = (
     "mobilenet-v1@width=0.25,resolution=32", BRANCHES, "mcunet-5fps", "resnet8", "ds-cnn", "autoencoder",
     "har-cnn-1d", "proxylessnas-w0.3",

@@ -2,24 +2,62 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 
 from dse.plan.decisions import PlanBatch
 from dse.plan.step import training_step
-from dse.vocabulary import Role
+from dse.vocabulary import PASSES, Role
 from tests.oracles import NaiveStep
-from tests.plan.strategies import network, random_plans, resolve
+from tests.plan.strategies import DATA, LIFESPANS, NAMES, network, random_plans, resolve
+
+SMALL = tuple(str(DATA / f"{name}.toml") for name in ("chain", "residual", "lenet", "planes", "normed"))
 
 
-@given(random_plans())
-@settings(max_examples=150)
-def test_live_peak_and_macs_equal_the_naive_walk(case):
-    workload, plan = network(case[0]), case[1]
+def assert_agrees(workload, plan):
+    """Live bytes at the peak and during every operation that is executed, static bytes, MACs."""
     naive = NaiveStep(workload, plan, *resolve(workload, plan))
     step = training_step(workload, PlanBatch.from_plans(workload, [plan]))
     live = step.schedule.live_bytes().sum(axis=0)[:, 0]
     assert live.max() == naive.peak_bytes
+    position = {operation: now for now, operation in enumerate(step.schedule.clock.sequence)}
+    found = {operation: live[position[operation]] for operation in naive.trace.executed}
+    assert found == {operation: naive.live[operation] for operation in naive.trace.executed}
     held = step.static_bytes[Role.LEARNING_WEIGHTS] + step.static_bytes[Role.OPTIMISER_STATE]
     assert held[0] == naive.static_bytes
-    for index, pass_ in enumerate(("fwd", "bwd_input", "bwd_weight")):
-        assert step.macs[0, :, index].sum() == naive.macs[pass_]
+    for index, pass_ in enumerate(PASSES[:3]):
+        assert step.macs[0, :, index].sum() == pytest.approx(naive.macs[pass_], rel=1e-12)
+
+
+@given(random_plans())
+@settings(max_examples=80)
+def test_plans_as_they_are_by_default(case):
+    assert_agrees(network(case[0]), case[1])
+
+
+@given(random_plans(lifespans=tuple(LIFESPANS)))
+@settings(max_examples=150)
+def test_all_decisions_about_lifespans_at_once(case):
+    assert_agrees(network(case[0]), case[1])
+
+
+@given(random_plans(names=(*NAMES, *SMALL), lifespans=("checkpoints", "saved_bits")))
+@settings(max_examples=100)
+def test_segments_that_run_again_with_narrow_saved_activations(case):
+    assert_agrees(network(case[0]), case[1])
+
+
+@given(random_plans(names=SMALL, lifespans=tuple(LIFESPANS)))
+@settings(max_examples=100)
+def test_small_networks_where_every_rule_shows(case):
+    assert_agrees(network(case[0]), case[1])
+
+
+@pytest.mark.parametrize("decision", ["checkpoints", "saved_bits", "in_place", "patches"])
+def test_one_decision_at_a_time(decision):
+    @given(random_plans(lifespans=(decision,)))
+    @settings(max_examples=25)
+    def agrees(case):
+        assert_agrees(network(case[0]), case[1])
+
+    agrees()

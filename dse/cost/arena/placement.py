@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from dse.cost.arena import check
@@ -169,10 +170,34 @@ def _require_parameters(capacity: int | None, seed: int, effort: int) -> None:
 
 def _require_valid(arena: Arena) -> None:
     """Ask the independent checker; raise PlacementInvalid where it finds anything."""
-    rows = [
-        (one.id, one.start, one.end, one.size_bytes, one.alignment, arena.offsets[one.id])
-        for one in arena.buffers
-    ]
-    found = check.violations(rows, arena.size_bytes)
+    found = check.violations(_rows(arena.buffers, arena.offsets), arena.size_bytes)
     if found:
         raise PlacementInvalid("; ".join(str(one) for one in found[:5]))
+
+
+@dataclass(frozen=True)
+class CheckedArena:
+    """Offsets that somebody gave, and everything that the independent checker finds wrong with them."""
+
+    arena: Arena
+    violations: tuple[check.Violation, ...]
+
+
+def checked(
+    buffers: Sequence[ArenaBuffer], offsets: Mapping[str, int], *, capacity_bytes: int | None = None
+) -> CheckedArena:
+    """Return what is wrong with ``offsets`` [B] in ``capacity_bytes``, or in an arena as large as they reach.
+
+    Raises UserError for repeated ids and a wrong capacity.
+    """
+    require_placeable(buffers)
+    _require_parameters(capacity_bytes, 0, 0)
+    reach = max((offsets[one.id] + one.size_bytes for one in buffers), default=0)
+    found = check.violations(_rows(buffers, offsets), reach if capacity_bytes is None else capacity_bytes)
+    bound = lower_bound(buffers)
+    proven = not found and reach <= bound
+    return CheckedArena(Arena(tuple(buffers), dict(offsets), reach, bound, "as given", proven), found)
+
+
+def _rows(buffers: Sequence[ArenaBuffer], offsets: Mapping[str, int]) -> list[check.Row]:
+    return [(one.id, one.start, one.end, one.size_bytes, one.alignment, offsets[one.id]) for one in buffers]

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import asdict, dataclass
+from numbers import Integral
+from typing import TYPE_CHECKING, Final
 
 from dse.errors import Problem, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LARGEST: Final = 2**40
 """Most bytes of a buffer and latest operation: sums over 100,000 of them stay within 64 bits."""
@@ -33,27 +37,28 @@ class ArenaBuffer:
 
     def __post_init__(self) -> None:
         problems = [
-            Problem("arena", f"buffer {self.id[:60]!r}: {key}", str(value), allowed)
+            Problem("arena", f"buffer {str(self.id)[:60]!r}: {key}", repr(getattr(self, key)), "an integer")
+            for key in ("start", "end", "size_bytes", "alignment")
+            if not isinstance(getattr(self, key), Integral)
+        ]
+        if not problems:
+            for key in ("start", "end", "size_bytes", "alignment"):  # numpy's integers would overflow in sums
+                object.__setattr__(self, key, int(getattr(self, key)))
+            problems = self._out_of_range()
+        if problems:
+            raise UserError(problems)
+
+    def _out_of_range(self) -> list[Problem]:
+        return [
+            Problem("arena", f"buffer {str(self.id)[:60]!r}: {key}", str(value), allowed)
             for key, value, good, allowed in (
                 ("start", self.start, 0 <= self.start <= LARGEST, f"an operation from 0 to {LARGEST}"),
                 ("end", self.end, self.start <= self.end <= LARGEST, "not before start"),
-                (
-                    "size_bytes",
-                    self.size_bytes,
-                    1 <= self.size_bytes <= LARGEST,
-                    f"from 1 to {LARGEST} bytes",
-                ),
-                (
-                    "alignment",
-                    self.alignment,
-                    is_alignment(self.alignment),
-                    f"a power of two up to {LARGEST}",
-                ),
+                ("size_bytes", self.size_bytes, 1 <= self.size_bytes <= LARGEST, f"1 to {LARGEST} bytes"),
+                ("alignment", self.alignment, is_alignment(self.alignment), f"a power of two to {LARGEST}"),
             )
             if not good
         ]
-        if problems:
-            raise UserError(problems)
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,13 @@ class Arena:
     def gap(self) -> float:
         """How far the arena lies above its bound, as a fraction of the bound."""
         return self.size_bytes / self.bound_bytes - 1.0 if self.bound_bytes else 0.0
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per buffer: id, start, end, size_bytes, alignment, offset."""
+        import pandas as pd
+
+        frame = pd.DataFrame([asdict(buffer) for buffer in self.buffers])
+        return frame.assign(offset=[self.offsets[buffer.id] for buffer in self.buffers])
 
 
 def is_alignment(value: int) -> bool:

@@ -72,9 +72,9 @@ class Int8(IntegerForward):
         fp32 = plan.classifier_dtype == "fp32" and place == self._last and self.logits != NO_LOGITS
         if holds == Holds.GRADIENT:
             return np.int8 if plan.accumulator_dtype == "int8" and not fp32 else np.float32
-        if holds in (Holds.LEARNING_WEIGHT, Holds.FROZEN_WEIGHT, Holds.PERSISTENT_WEIGHT):
-            return np.float32 if fp32 else np.int8
-        return np.float32 if fp32 else np.int32
+        if fp32 or holds not in _PARAMETERS:
+            return np.float32
+        return _PARAMETERS[holds]
 
     def _narrow_error(self, layer: int) -> bool:
         fp32 = self.plan.classifier_dtype == "fp32" and self.workload.unit_of_layer[layer] == self._last
@@ -94,9 +94,7 @@ class Int8(IntegerForward):
             return self._real.forward(layer, inputs, {}, keep=keep)
         done = super().forward(layer, inputs, own, keep=keep)
         if keep and self.plan.in_place == "none" and self._follows(layer):
-            passed = np.ones(
-                done.output.shape, dtype=bool
-            )  # the head cut already, and kept a mask of its own
+            passed = np.ones(done.output.shape, dtype=bool)  # the head cut, and keeps a mask of its own
             return Forward(done.output, {(Holds.MASK, layer): passed})
         return done
 
@@ -138,10 +136,9 @@ class Int8(IntegerForward):
         return added if held is None else held + added
 
     def input_errors(self, layer: int, error: Array, own: Parts, kept: Kept) -> tuple[Array, ...]:
-        """See ``Arithmetic``: straight through every rounding, zero where a clamp cut."""
-        error = _cut(error, kept, layer)
+        """See ``Arithmetic``: straight through every rounding; where a clamp cut, ``error`` is zero."""
         if layer in self._weighted:
-            steps = self._per_output(layer, error, self.constants.steps[layer].weight)
+            steps = self.constants.steps[layer].weight.reshape(1, -1, *(1,) * (error.ndim - 2))
             sums = self._weighted[layer].error_of_input(error * steps, own["weight"].astype(np.float64))
             return (sums.astype(np.float32),)
         if self.workload.layers[layer].kind == "hard_swish" and not self.is_real(layer):
@@ -159,12 +156,8 @@ class Int8(IntegerForward):
 
     def affine_gradient(self, layer: int, error: Array, own: Parts, kept: Kept) -> dict[str, Array]:
         """See ``Arithmetic``: of the real biases."""
-        error = _cut(error, kept, layer).astype(np.float64)
-        return {"bias": error.sum((0, *range(2, error.ndim))).astype(np.float32)}
-
-    @staticmethod
-    def _per_output(layer: int, error: Array, steps: Array) -> Array:
-        return steps.reshape(1, -1, *(1,) * (error.ndim - 2))
+        found = error.sum((0, *range(2, error.ndim)), dtype=np.float64)
+        return {"bias": found.astype(np.float32)}
 
     # --- update ---
 
@@ -189,9 +182,10 @@ class Int8(IntegerForward):
         if not steps.whole:
             return found.astype(np.float32)
         limit = WEIGHT_LIMIT if part == "weight" else BIAS_LIMIT
-        stochastic = self.plan.weight_rounding == "stochastic" and self._draws is not None
-        draws = self._draws(key, values.shape) if stochastic and self._draws is not None else None
-        return written_back(found, limit, draws).astype(values.dtype)
+        drawn = None
+        if self._draws is not None and self.plan.weight_rounding == "stochastic":
+            drawn = self._draws(key, values.shape)
+        return written_back(found, limit, drawn).astype(values.dtype)
 
     def _place(self, key: str) -> tuple[int, str]:
         name, part = key.rsplit(".", 1)
@@ -223,23 +217,22 @@ class Int8(IntegerForward):
         return outputs if part == "weight" else np.zeros_like(outputs)
 
 
-def _cut(error: Array, kept: Kept, layer: int) -> Array:
-    """Let an error pass where the clamp of ``layer`` did not cut; everywhere where no mask is given."""
-    mask = kept.get((Holds.CLAMP, layer))
-    return error if mask is None else np.where(mask.reshape(error.shape), error, error.dtype.type(0))
-
-
 _FIXED: Final[dict[Holds, type[np.generic]]] = {
     **dict.fromkeys(
         (Holds.MASK, Holds.CLAMP, Holds.INDEX, Holds.STORED, Holds.PACKED, Holds.FRAME, Holds.FROZEN,
          Holds.LATENTS, Holds.SLICE, Holds.INFERRED),
         np.uint8,
     ),
-    **dict.fromkeys((Holds.SUMS, Holds.WIDE_INPUT, Holds.STATE), np.float32),
     Holds.COPY_WEIGHT: np.int8,
     Holds.COPY_AFFINE: np.int32,
 }  # fmt: skip
-"""Types that no decision changes."""
+"""Types that no decision changes; sums, state and whatever is not named here are fp32."""
+
+_PARAMETERS: Final[dict[Holds, type[np.generic]]] = {
+    **dict.fromkeys((Holds.LEARNING_WEIGHT, Holds.FROZEN_WEIGHT, Holds.PERSISTENT_WEIGHT), np.int8),
+    **dict.fromkeys((Holds.LEARNING_AFFINE, Holds.FROZEN_AFFINE, Holds.PERSISTENT_AFFINE), np.int32),
+}
+"""Types of parameters; an fp32 classifier has fp32."""
 
 
 # --- the stages of a plan ---

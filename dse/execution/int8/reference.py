@@ -1,8 +1,8 @@
 """A training step on ordinary arrays, with no map and no schedule: what an executed one has to equal.
 
 It walks the graph of the network, forwards and backwards, and holds every value in an array of its own until
-the step is over. The numbers are those of ``Int8``; the order in which errors meet at a tensor is
-that of the accounting: its last reader first.
+the step is over. The numbers are those of ``Int8``; the order in which errors meet at a tensor is that of the
+accounting: its last reader first.
 """
 
 from __future__ import annotations
@@ -177,12 +177,14 @@ class Step:
         if (Holds.SAVED_INPUT, layer) in own:
             own[Holds.SAVED_INPUT, layer] = self._saved(producers[0], own[Holds.SAVED_INPUT, layer])
         errors = self.arithmetic.input_errors(layer, error, self._parts(layer), own)
+        handed: set[int] = set()
         for producer, found in zip(producers, errors, strict=True):
             if producer not in self._needed:
                 continue
             place, in_place = self._place(producer), self._root[producer] == self._root[layer]
-            if place == self._place(layer) and not in_place:
-                continue  # the addition's own buffer goes on
+            if place == self._place(layer) and not in_place and place not in handed:
+                handed.add(place)  # the addition's own buffer goes on
+                continue
             self._write(held, producer, None if in_place else held.get(place), found)
 
     # --- the update ---

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
-
 import numpy as np
 
 from dse.plan.decisions import IntArray
 from dse.plan.memory_map import MemoryMap, Placed
-
-METHODS: Final = ("heuristic", "exact")
-"""How offsets were found."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +14,8 @@ class LevelSummary:
     """What one memory level holds [B].
 
     ``live_bytes`` are the most bytes alive at once, which no arena can be smaller than; ``bound_bytes`` is
-    the best lower bound that is known (the same, or more by alignment or by a solver's proof).
+    the best lower bound that is known (the same, or more by alignment or by a solver's proof); ``method`` says
+    in words how the offsets were found.
     """
 
     level: str

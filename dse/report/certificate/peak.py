@@ -38,7 +38,13 @@ COLUMNS: Final = (
 def level_peaks(
     memory_map: MemoryMap, levels: Sequence[str], reschedule: Reschedule | None = None, most: int = LARGEST
 ) -> tuple[LevelPeak, ...]:
-    """Return the peak of each of ``levels`` that holds anything, with its ``most`` largest buffers."""
+    """Return the peak of each of ``levels`` that holds anything, with its ``most`` largest buffers.
+
+    Raises ValueError where ``reschedule`` does not write the step of the map's own plan as the map has it:
+    what it says about other plans could not be compared.
+    """
+    if reschedule is not None:
+        _require_same(memory_map, levels, reschedule(memory_map.schedule.plan))
     tried: dict[str, StepSchedule] = {}
 
     def again(change: Change) -> StepSchedule | None:
@@ -51,6 +57,17 @@ def level_peaks(
     return tuple(
         _level_peak(memory_map, level, again, most) for level in levels if on_level(memory_map, level)
     )
+
+
+def _require_same(memory_map: MemoryMap, levels: Sequence[str], again: StepSchedule) -> None:
+    operations = len(memory_map.schedule.operations)
+    for level in levels:
+        now = int(live_bytes(on_level(memory_map, level), operations).max(initial=0))
+        then = _peak_on(again, level, memory_map.entries)
+        if now != then:
+            raise ValueError(
+                f"written again, the plan's own step has {then} live bytes on {level}, not {now}"
+            )
 
 
 def _level_peak(

@@ -13,10 +13,10 @@ from dse.units import human_bytes
 
 WIDTH: Final = 80
 
-HEADER: Final = ("level", "live", "bound", "arena", "gap", "room", "offsets")
+HEADER: Final = ("level", "live", "bound", "arena", "gap", "room", "least")
 LEGEND: Final = (
     "live: most bytes alive at once; bound: no arena can be smaller; gap: arena above bound; room: what the "
-    "level has for it; offsets: how they were found, proven where no smaller arena exists."
+    "level has for it; least: whether it is proven that no arena is smaller."
 )
 
 
@@ -54,7 +54,7 @@ def _level_rows(certificate: Certificate) -> list[tuple[str, ...]]:
         (
             summary.level, human_bytes(summary.live_bytes), human_bytes(summary.bound_bytes),
             human_bytes(summary.arena_bytes), summary.gap_text, human_bytes(summary.capacity_bytes),
-            f"{summary.method}, proven" if summary.proven else summary.method,
+            "proven" if summary.proven else "not proven",
         )
         for summary in certificate.levels
     ]  # fmt: skip
@@ -66,6 +66,7 @@ def _findings(certificate: Certificate) -> list[str]:
     same = "as promised" if alive == promised else f"promised: {_exact(promised)}"
     lines = [f"RAM peak: {_exact(alive)} alive at once in all RAM, {same}"]
     lines += [_short(summary) for summary in certificate.levels if not summary.fits]
+    lines.append("offsets: " + "; ".join(f"{each.level} {each.method}" for each in certificate.levels))
     if certificate.faults is None:
         lines.append("not checked: nothing is certified")
     elif certificate.faults:

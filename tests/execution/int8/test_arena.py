@@ -18,6 +18,7 @@ from dse.execution.step import Executor
 from dse.plan.decisions import TrainingPlan
 from dse.plan.policy import UpdatePolicy
 from tests.execution.int8.arena_cases import FRAMES, case_of, placed, run_on
+from tests.execution.int8.small import network_of
 from tests.plan.strategies import BRANCHES, network, random_plans
 
 RESNET, MCUNET = "resnet8@width=0.5,classes=5", "mcunet-5fps@resolution=32"
@@ -90,16 +91,15 @@ def require_equal(case, moves=1):
     assert moved >= moves
 
 
-@pytest.mark.parametrize("name", [BRANCHES, RESNET])
 @pytest.mark.parametrize("option", OPTIONS)
-def test_every_option_in_shared_memory_is_that_of_the_graph_bit_for_bit(name, option):
+def test_every_option_in_shared_memory_is_that_of_the_graph_bit_for_bit(option):
     plan = replace(PLAN, **OPTIONS[option])
-    require_equal(case_of(network(name), plan, rate=RATES.get(option, 0.3)), moves=20)
+    require_equal(case_of(network(BRANCHES), plan, rate=RATES.get(option, 0.3)), moves=20)
 
 
 @pytest.mark.parametrize(("name", "cut"), [
-    ("ds-cnn", 2), ("har-cnn-1d", 0), ("autoencoder", 4), (MCUNET, 20),
-    ("mobilenet-v1@width=0.25,resolution=32", 11), ("proxylessnas-w0.3@resolution=32", 30),
+    (RESNET, 2), ("ds-cnn", 2), ("har-cnn-1d", 0), ("autoencoder", 4), (MCUNET, 20),
+    ("mobilenet-v1@width=0.25,resolution=32", 11), ("proxylessnas-w0.3@resolution=32", 33),
 ])  # fmt: skip
 @pytest.mark.parametrize("errors", ["fp32", "int8"])
 def test_networks_of_the_zoo_in_shared_memory(name, cut, errors):
@@ -140,6 +140,20 @@ def test_an_inference_in_the_same_memory_is_that_of_the_graph(changes):
     np.testing.assert_array_equal(
         executor.infer(frame).ravel(), stages.inference.real(last, values[last]).ravel()
     )
+
+
+TWICE = """
+{ kind = "conv2d", name = "stem", out_channels = 4, kernel = 3, then = ["relu"] },
+{ kind = "conv2d", name = "x", out_channels = 4, kernel = 3 },
+{ kind = "add", name = "twice", inputs = ["x", "x"] },
+{ kind = "global_avg_pool", name = "gap" }, { kind = "linear", name = "fc", out_features = "classes" }"""
+
+
+@pytest.mark.parametrize("errors", ["fp32", "int8"])
+def test_a_tensor_that_is_added_to_itself_gets_both_errors(errors):
+    workload = network_of(TWICE, 2, 6)
+    plan = replace(PLAN, cut=-1, backward_dtype=errors, **NONE)
+    require_equal(case_of(workload, plan, rate=0.3), moves=20)
 
 
 def test_memory_of_its_own_for_every_buffer_gives_the_same():

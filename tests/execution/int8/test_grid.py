@@ -59,6 +59,7 @@ def test_weights_are_quantised_by_output_channel():
     np.testing.assert_allclose(steps.bias, 0.5 * steps.weight, rtol=1e-12)
     np.testing.assert_allclose(steps.sums, steps.bias / 0.25, rtol=1e-7)
     assert isinstance(steps, Steps)
+    assert quantised(np.zeros((1, 2), np.float32), None, Grid(0.5, 0, 255), None)[2].weight.tolist() == [1.0]
 
 
 # --- narrow errors and gradients ---

@@ -13,6 +13,7 @@ from dse.errors import UserError
 from dse.execution.int8.constants import Constants, Steps
 from dse.execution.int8.forward import NO_LOGITS, IntegerForward
 from dse.execution.int8.grid import Grid, multiplier
+from dse.execution.int8.groups import Groups
 from dse.execution.int8.learning import Int8, learning
 from dse.execution.int8.prepare import prepared_learning
 from dse.execution.optimisers import Optimiser
@@ -111,11 +112,19 @@ def test_gradients_of_a_linear_layer_by_hand():
     np.testing.assert_allclose(passed, [[1.0, -3.0], [0.75, -0.5]], rtol=1e-6)
 
 
-def test_an_error_stops_where_the_clamp_cut():
-    kept = {(Holds.CLAMP, 1): np.array([[True, False]])}
-    error = np.array([[1.0, -2.0]], np.float32)
-    (passed,) = linear_arithmetic().input_errors(1, error, {"weight": WEIGHT}, kept)
-    np.testing.assert_allclose(passed, [[1.5, -1.0]])
+def test_the_scales_of_int8_errors_end_with_their_micro_batch():
+    arithmetic = linear_arithmetic(replace(PLAN, backward_dtype="int8"))
+    first = arithmetic.error_written(1, None, np.array([[1.27, 0.64]]))
+    half = arithmetic.error_read(1, first) * np.array([0, 1])
+    assert arithmetic.error_written(1, None, half).tolist() == [[0, 64]]
+    arithmetic.loss(np.zeros((1, 3), np.float32), np.array([0]), (0, 1, 2), 1)
+    assert arithmetic.error_written(1, None, half).tolist() == [[0, 127]]
+
+
+def test_a_kernel_takes_one_rectifier_along():
+    entry = '{ kind = "conv2d", name = "x", out_channels = 2, kernel = 3, then = ["relu", "relu6"] }'
+    workload = layer_network(entry)
+    assert Groups.of(workload, range(4)).members == {0: [0, 1], 2: [2], 3: [3]}
 
 
 def test_integers_move_by_their_own_gradient_or_by_that_of_real_weights():
@@ -262,6 +271,12 @@ def test_an_addition_moves_both_inputs_to_its_grid():
     # q of a: -10, 0, 190, 245; of b: 0, 0, 250, 250, half of which counts: -10, 0, 315, 370
     assert (done.output.astype(int) - 20).tolist() == [[[[-10, 0], [235, 235]]]]
     assert done.kept[Holds.CLAMP, layer].tolist() == [[[[True, True], [False, False]]]]
+
+
+def test_tensors_are_moved_by_a_mantissa_of_24_bits():
+    x = np.array([[[[5]]]], np.uint8)
+    _, _, done = closed("concat", (x, x), (Grid(0.7, 0, 255), Grid(0.5, 0, 255)), Grid(1.0, 0, 255))
+    assert done.output.ravel().tolist() == [3, 3]  # 3.5 less a hair, and 2.5
 
 
 def test_a_concatenation_keeps_no_mask():

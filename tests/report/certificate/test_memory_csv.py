@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
+from pathlib import Path
 
+from dse.cost.arena import violations
+from dse.cost.arena.csv_file import read_buffers
 from dse.report.certificate import csv_files
-from dse.report.certificate.memory_csv import level_file_names
+from dse.report.certificate.memory_csv import level_file_names, unquoted_ids
 from tests.report.certificate.maps import hand_made
 
 
@@ -29,11 +32,40 @@ def test_a_row_by_hand() -> None:
     assert (found["frame"]["lower"], found["frame"]["upper"]) == ("0", "1")  # one operation long
 
 
-def test_ids_with_commas_are_read_back() -> None:
+def test_no_field_needs_quotes_and_ids_stay_apart() -> None:
     memory_map = hand_made()
-    found = [row["id"] for row in rows(csv_files(memory_map)["memory_map.csv"])]
-    assert sorted(found) == sorted(placed.buffer.id for placed in memory_map.entries)
-    assert len(set(found)) == len(found)
+    object.__setattr__(memory_map.entries[1].buffer, "id", 'conv1; "inference\n\0"')
+    text = csv_files(memory_map)["memory_map.csv"]
+    assert '"' not in text
+    assert all(line.count(",") == 9 for line in text.splitlines())
+    found = [row["id"] for row in rows(text)]
+    assert len(set(found)) == len(found) == 14
+    assert "conv1; 'inference '" in found
+    assert "conv1; inference" in found  # conv1, inference
+    assert unquoted_ids(["a,b", "a;b", "a\nb", "a b"]) == {
+        "a,b": "a;b", "a;b": "a;b:2", "a\nb": "a b", "a b": "a b:2",
+    }  # fmt: skip
+
+
+def test_the_reader_of_this_project_reads_it(tmp_path: Path) -> None:
+    memory_map = hand_made()
+    for name, text in csv_files(memory_map).items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    table = read_buffers(tmp_path / "memory_map-sram.csv")
+    offsets = table.given_offsets()
+    found = [
+        (buffer.id, buffer.start, buffer.end, buffer.size_bytes, buffer.alignment, offsets[buffer.id])
+        for buffer in table.buffers
+    ]
+    assert sorted(found) == sorted(
+        (unquoted_ids([own.id])[own.id], own.start, own.end, own.size_bytes, own.alignment, placed.offset)
+        for placed in memory_map.entries
+        if placed.level == "SRAM"
+        for own in (placed.buffer,)
+    )
+    assert violations(found, 372) == ()
+    assert violations(found, 371)
+    assert len(read_buffers(tmp_path / "memory_map.csv").buffers) == 14
 
 
 def test_levels_that_are_arenas_of_their_own_have_files_of_their_own() -> None:

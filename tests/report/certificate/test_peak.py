@@ -177,6 +177,17 @@ def test_the_smallest_change_that_helps_is_listed_and_each_plan_is_scheduled_onc
     assert len(asked) == len({repr(plan) for plan in asked})
 
 
+def test_a_schedule_that_forgets_buffers_is_refused() -> None:
+    """Every change would seem to save what was forgotten."""
+
+    def forgets(plan: TrainingPlan) -> StepSchedule:
+        schedule = hand_made(plan).schedule
+        return replace(schedule, buffers=tuple(each for each in schedule.buffers if each.id != "weights"))
+
+    with pytest.raises(ValueError, match="has 204 live bytes on SRAM, not 304"):
+        level_peaks(hand_made(), ["SRAM"], forgets)
+
+
 @pytest.mark.parametrize("plan", [PLAN, replace(PLAN, head="ncm")])
 def test_remedies_need_no_other_schedule(plan: TrainingPlan) -> None:
     (peak,) = level_peaks(hand_made(plan), ["SRAM"])
