@@ -5,24 +5,24 @@ Every result has ``.to_frame()``. Networks and boards are given by name, by path
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from dse.accuracy import SOURCES, AccuracyEstimate, accuracy_source
 from dse.api.arena import check_offsets, place_buffers
+from dse.api.certificate import certify, certify_point
 from dse.api.checkpoints import segments
+from dse.api.context import context_of, decided
 from dse.api.contributions import contribute
 from dse.api.drawing import draw
 from dse.api.explorations import Sweep, explore, list_explorations, load_space, sweep, write_run
-from dse.api.plans import Decided, decide, decisions_of, plan_file
 from dse.api.selection import select_scheme
 from dse.api.studies import list_studies, load_study, read_runs, study, train
 from dse.api.validation import validate
 from dse.cost import explain as breakdown
-from dse.cost.accounting import PRESETS, preset
+from dse.cost.accounting import PRESETS
 from dse.cost.arena import ArenaBuffer
 from dse.cost.context import Context, Duty
 from dse.cost.event import Costs
@@ -30,7 +30,6 @@ from dse.cost.explain import Explanation
 from dse.cost.intervals import price_intervals
 from dse.cost.memory import mcunetv3_extra_bytes
 from dse.cost.model import describe, price
-from dse.errors import Problem, UserError
 from dse.hardware import HardwareProfile, list_boards, list_parts, load_board
 from dse.plan.decisions import PlanBatch, TrainingPlan
 from dse.plan.policy import UpdatePolicy
@@ -38,62 +37,6 @@ from dse.report.estimate import Estimate
 from dse.search import SearchResult, Space
 from dse.validation.comparison import Validation
 from dse.workload import Workload, list_networks, load_network
-
-Loaded = TypeVar("Loaded")
-
-
-def context_of(
-    network: str | Path | Workload,
-    board: str | Path | HardwareProfile,
-    *,
-    duty: Duty | None = None,
-    preset: str = "default",
-    kernels: Mapping[str, str] | None = None,
-) -> Context:
-    """Return what a plan is priced against.
-
-    Parameters
-    ----------
-    network: a name of ``list_networks()``, the path of a TOML file, or a loaded network.
-    board: a name of ``list_boards()`` with parts behind plus signs, a path, or a loaded board.
-    duty: events and inferences per day and the cost of capturing; one event per day by default.
-    preset: rules of counting, a name of ``dse.cost.accounting.PRESETS``.
-    kernels: kernel library by dtype, where not the board's default.
-
-    Raises UnknownName and UserError, the latter with every problem of a file.
-
-    """
-    problems: list[Problem] = []
-
-    def loaded(load: Callable[[Any], Loaded], name: Any) -> Loaded | None:
-        try:
-            return load(name)
-        except UserError as error:
-            problems.extend(error.problems)
-            return None
-
-    workload = network if isinstance(network, Workload) else loaded(load_network, network)
-    profile = board if isinstance(board, HardwareProfile) else loaded(load_board, board)
-    accounting = loaded(_preset, preset)
-    if workload is None or profile is None or accounting is None:
-        raise UserError(problems)
-    return Context(workload, profile, duty or Duty(), accounting, dict(kernels or {}))
-
-
-_preset = preset  # the parameter of the same name hides it
-
-
-def decided(
-    context: Context, plan: TrainingPlan | str | Path | None, decisions: Mapping[str, Any]
-) -> Decided:
-    """Return the plan of ``plan`` (one that is loaded, or a file) with ``decisions`` on top."""
-    if isinstance(plan, TrainingPlan):
-        given, file = decisions_of(plan), "plan"
-    elif plan is None:
-        given, file = {}, "plan"
-    else:
-        given, file = plan_file(plan), str(plan)
-    return decide(context.workload, context.board, {**given, **decisions}, file=file)
 
 
 def estimate(
@@ -196,6 +139,8 @@ __all__ = [
     "TrainingPlan",
     "UpdatePolicy",
     "Validation",
+    "certify",
+    "certify_point",
     "check_offsets",
     "context_of",
     "contribute",

@@ -1,4 +1,4 @@
-"""Placing buffers in an arena, from Python: offsets for the buffers of a file or of a list, and their check."""
+"""Placing buffers in an arena, from Python: offsets for a file or a list of buffers, and their check."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def place_buffers(
     ----------
     buffers: the path of a CSV file in MiniMalloc's format (columns id, lower, upper, size), or buffers.
     capacity_bytes: the arena may not be larger [B].
-    exact: let CP-SAT (extra ``arena``) improve what the heuristic leaves above the bound, or prove it best; with
-        a capacity only where the heuristic finds no placement within it.
+    exact: let CP-SAT (extra ``arena``) improve what the heuristic leaves above the bound, or prove it best;
+        with a capacity only where the heuristic finds no placement within it.
     seed: of the searches.
     out: a CSV file to write the offsets to, complete or not at all; only where ``buffers`` is a file.
 
-    Raises UserError with every problem of the file, ArenaTooSmall (a NothingFits) with the missing bytes and the
-    buffers in conflict.
+    Raises UserError with every problem of the file, ArenaTooSmall (a NothingFits) with the missing bytes
+    and the buffers in conflict.
 
     """
     if isinstance(buffers, str | Path):
@@ -46,17 +46,17 @@ def place_buffers(
 
 
 def check_offsets(file: str | Path, *, capacity_bytes: int | None = None) -> CheckedArena:
-    """Return what is wrong with the offsets in ``file``, found by a checker that shares no code with ``place``.
+    """Return what is wrong with the offsets in ``file``, by a checker that shares no code with ``place``.
 
-    The arena is ``capacity_bytes`` [B], or as large as the offsets reach. Raises UserError with every problem of
-    the file, missing offsets included.
+    The arena is ``capacity_bytes`` [B], or as large as the offsets reach. Raises UserError with every
+    problem of the file, missing offsets included.
     """
     table = _of_one_level(read_buffers(file))
     return checked(table.buffers, table.given_offsets(), capacity_bytes=capacity_bytes)
 
 
 def _of_one_level(table: BufferTable) -> BufferTable:
-    """Return ``table``; raise UserError where its buffers lie in several memories, each an arena of its own."""
+    """Return ``table``; raise UserError where its buffers lie in several memories."""
     levels = dict.fromkeys(row.get("level", "") for row in table.rows)
     if len(levels) > 1:
         found = f"several levels: {', '.join(repr(level) for level in levels)}"

@@ -7,20 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dse.api.plans import Decided, decide, decisions_of, plan_file
+from dse.api.context import context_of, decided
+from dse.api.plans import Decided, decide, decisions_of
 from dse.api.validation import explored_folder
 from dse.cost.arena import violations
-from dse.cost.certificate import Certified
+from dse.cost.certificate import Certified, schedule_of
 from dse.cost.certificate import certify as placed
-from dse.cost.context import Context
-from dse.cost.model import describe
+from dse.cost.context import Context, Duty
 from dse.errors import Problem, UserError
-from dse.plan.decisions import PlanBatch, TrainingPlan
+from dse.hardware import HardwareProfile
+from dse.plan.decisions import TrainingPlan
 from dse.plan.memory_map import MemoryMap
-from dse.plan.operations import StepSchedule
-from dse.plan.written import ALIGNMENT, step_schedule
+from dse.plan.written import ALIGNMENT
 from dse.report.certificate import Certificate, LevelSummary, level_peaks
+from dse.report.document import slug
 from dse.report.inputs import ExploredRun, load_run
+from dse.workload import Workload
 
 BEST: Final = "best"
 """The point that is best in the run's first objective: the first that has a name."""
@@ -38,14 +40,14 @@ class Point:
 
 
 def certify_plan(
-    context: Context, decided: Decided, *, alignment: int = ALIGNMENT, exact: bool = False, seed: int = 0
+    context: Context, chosen: Decided, *, alignment: int = ALIGNMENT, exact: bool = False, seed: int = 0
 ) -> Certificate:
     """Place every buffer of a plan, and let the independent checker look at each level.
 
     Parameters
     ----------
     context: network, board and duty cycle.
-    decided: the plan with its operating point and sleep state.
+    chosen: the plan with its operating point and sleep state.
     alignment: of every buffer [B], a power of two.
     exact: improve and prove by CP-SAT what the heuristic leaves above the bound (extra ``arena``).
     seed: of the placement.
@@ -53,10 +55,8 @@ def certify_plan(
     Raises IllegalPlan, Unpriced, UserError.
 
     """
-    found = placed(
-        context, decided.plan, alignment=alignment, exact=exact, seed=seed,
-        operating_point=decided.operating_point, sleep_state=decided.sleep_state,
-    )  # fmt: skip
+    event = {"operating_point": chosen.operating_point, "sleep_state": chosen.sleep_state}
+    found = placed(context, chosen.plan, alignment=alignment, exact=exact, seed=seed, **event)
     levels = tuple(_summary(found, number) for number in range(len(found.levels)))
     names = [level.level for level in levels]
     return Certificate(
@@ -64,10 +64,10 @@ def certify_plan(
         levels=levels,
         network=context.workload.name,
         board=context.board.label,
-        plan_words=words_of(context, decided),
+        plan_words=words_of(context, chosen),
         promised_bytes=int(found.promised.ram_peak_bytes.ravel()[0]),
         faults=faults_of(found.map),
-        peaks=level_peaks(found.map, names, lambda plan: _rescheduled(context, plan, alignment)),
+        peaks=level_peaks(found.map, names, lambda plan: schedule_of(context, plan, alignment=alignment, **event)),
     )
 
 
@@ -94,18 +94,12 @@ def faults_of(memory_map: MemoryMap) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _rescheduled(context: Context, plan: TrainingPlan, alignment: int) -> StepSchedule:
-    plan = plan.canonical(context.workload)
-    step, _ = describe(context, PlanBatch.from_plans(context.workload, [plan]))
-    return step_schedule(step, plan, alignment=alignment)
-
-
-def words_of(context: Context, decided: Decided) -> tuple[str, ...]:
+def words_of(context: Context, chosen: Decided) -> tuple[str, ...]:
     """Return the decisions of a plan that differ from what every plan starts from, as ``name = value``."""
-    usual = decisions_of(TrainingPlan(cut=decided.plan.cut))
-    mine = decisions_of(decided.plan)
+    usual = decisions_of(TrainingPlan(cut=chosen.plan.cut))
+    mine = decisions_of(chosen.plan)
     shown = {name: value for name, value in mine.items() if name == "cut" or value != usual.get(name)}
-    shown["operating_point"] = context.board.operating_points[decided.operating_point].name
+    shown["operating_point"] = context.board.operating_points[chosen.operating_point].name
     return tuple(f"{name} = {value}" for name, value in shown.items())
 
 
@@ -133,8 +127,8 @@ def point_of(run: str | Path, out: str | Path, point: str = BEST, board: str = "
         "operating_point": choice.operating_point, "sleep_state": choice.sleep_state
     }  # fmt: skip
     context = block.context
-    decided = decide(context.workload, context.board, given, file=f"design {design}")
-    return Point(context, decided, name, design, explored.folder)
+    chosen = decide(context.workload, context.board, given, file=f"design {design}")
+    return Point(context, chosen, name, design, explored.folder)
 
 
 def _choice(explored: ExploredRun, design: int) -> Any:
@@ -174,12 +168,6 @@ def _numbered(explored: ExploredRun, design: int) -> int:
 
 def _listed(names: Mapping[str, Any]) -> str:
     return ", ".join(names) or "none"
-
-
-def plan_of_file(context: Context, plan: str | Path | None, decisions: Mapping[str, Any]) -> Decided:
-    """Return a plan from a file with single decisions on top; either may be missing."""
-    given = {} if plan is None else plan_file(plan)
-    return decide(context.workload, context.board, {**given, **decisions}, file=str(plan or "plan"))
 
 
 # --- what Python users call ---

@@ -15,7 +15,19 @@ from typing import Final
 
 import typer
 
-from dse.cli import arena, catalogue, contribute, explore, plans, reproduce, segments, select, study, validate
+from dse.cli import (
+    arena,
+    catalogue,
+    certificate,
+    contribute,
+    explore,
+    plans,
+    reproduce,
+    segments,
+    select,
+    study,
+    validate,
+)
 from dse.errors import NothingFits, UserError
 
 INTERRUPTED: Final = 130
@@ -38,6 +50,8 @@ app.command("sweep")(explore.sweep)
 app.command("estimate")(plans.estimate)
 app.command("explain")(plans.explain)
 app.command("reproduce")(reproduce.reproduce)
+app.command("plan")(certificate.plan)
+app.command("certify")(certificate.certify)
 app.command("contribute")(contribute.contribute)
 app.command("select")(select.select)
 app.command("checkpoints")(segments.checkpoints)

@@ -19,8 +19,8 @@ def arena(
         "alignment, offset.", metavar="FILE.csv", show_default=False)],
     capacity: Annotated[str | None, typer.Option(help="The arena may not be larger: 1048576, 1MiB, 64kB.",
         metavar="SIZE", show_default=False)] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Let OR-tools improve the placement or prove it best; "
-        "with a capacity, only find one within it.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Let OR-tools improve the placement or prove it "
+        "best; with a capacity, only find one within it.")] = False,
     seed: Annotated[int, typer.Option(help="Of the searches.", min=0, max=2**31 - 1)] = 0,
     out: Annotated[str | None, typer.Option(help="Write the buffers with their offsets.", metavar="FILE",
         show_default=False)] = None,
@@ -62,7 +62,8 @@ def read_bytes(text: str) -> int:
         allowed = "a size such as 1048576, 1MiB or 64kB"
         raise UserError(Problem("dse arena", "--capacity", repr(text[:40]), allowed))
     digits = match[2] or ""
-    value, remainder = divmod(int(match[1] + digits) * unit, 10 ** len(digits))
+    scale: int = 10 ** len(digits)
+    value, remainder = divmod(int(match[1] + digits) * unit, scale)
     if remainder:
         raise UserError(Problem("dse arena", "--capacity", repr(text[:40]), "a whole number of bytes"))
     return value

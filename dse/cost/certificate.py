@@ -87,15 +87,35 @@ def certify(
     """
     if not 1 <= alignment <= 4096 or alignment & (alignment - 1):
         raise UserError(Problem("option", "alignment", str(alignment), "a power of two from 1 to 4096 bytes"))
-    plan = plan.canonical(context.workload)
+    written = _write(context, plan.canonical(context.workload), alignment, event)
+    arenas = _arenas(context, written.schedule, written.codes, exact=exact, seed=seed)
+    found = _map(context, written.schedule, written.codes, arenas)
+    return Certified(context, written.schedule.plan, found, arenas, written.costs)
+
+
+def schedule_of(
+    context: Context, plan: TrainingPlan, *, alignment: int = ALIGNMENT, **event: Any
+) -> StepSchedule:
+    """Return the schedule that ``certify`` places, samples of the event included."""
+    return _write(context, plan.canonical(context.workload), alignment, event).schedule
+
+
+@dataclass(frozen=True)
+class _Written:
+    """One plan's schedule, the level of each of its buffers, and what the plan costs."""
+
+    schedule: StepSchedule
+    codes: Mapping[str, int]
+    costs: Costs
+
+
+def _write(context: Context, plan: TrainingPlan, alignment: int, event: Mapping[str, Any]) -> _Written:
     plans = PlanBatch.from_plans(context.workload, [plan])
     step, placement = describe(context, plans)
     costs = event_costs(context, step_costs(context, plans), event_choices(context, plans, **event))
     schedule = step_schedule(step, plan, alignment=alignment, samples=_samples(context, plan, costs))
     kept = _without_absent(schedule, placement)
-    codes = {buffer.id: _level(placement, costs, buffer) for buffer in kept.buffers}
-    arenas = _arenas(context, kept, codes, exact=exact, seed=seed)
-    return Certified(context, plan, _map(context, kept, codes, arenas), arenas, costs)
+    return _Written(kept, {one.id: _level(placement, costs, one) for one in kept.buffers}, costs)
 
 
 def working_arenas(context: Context, plan: TrainingPlan) -> tuple[LevelArena, ...]:

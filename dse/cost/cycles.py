@@ -18,10 +18,12 @@ from dse.cost.context import Context
 from dse.hardware.entries import Rate
 from dse.plan.decisions import OPTIMISERS, BoolArray, FloatArray, IntArray
 from dse.plan.step import TrainingStep
+from dse.plan.timeline import Holds
 from dse.vocabulary import DTYPES, INT8_ERROR_PASSES, PASSES
 from dse.workload import Workload
 
 MAC_PASSES: Final = PASSES[:3]
+BYTE_BITS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ def step_cycles(context: Context, step: TrainingStep) -> FloatArray:
             _bias_cycles(context, step, kernels, cycles)
             _update_cycles(context, step, kernels, cycles)
             _latent_cycles(context, step, kernels, cycles)
+            _saved_cycles(context, step, kernels, cycles)
             _classifier_cycles(context, step, kernels, cycles)
     return cycles
 
@@ -177,6 +180,42 @@ def _latent_cycles(context: Context, step: TrainingStep, kernels: Kernels, cycle
     if spec.head_sample_elements[rows].any():
         added = spec.new_samples[rows] * spec.head_sample_elements[rows]
         cycles[rows, -1, 3] += added * element_cycles(context, "add", "fwd", kernels.dtype)
+
+
+def _saved_cycles(context: Context, step: TrainingStep, kernels: Kernels, cycles: FloatArray) -> None:
+    """Narrow what is saved in fewer bits than computed, and widen it for the pass that reads it."""
+    spec, rows = step.spec, kernels.rows
+    saves = spec.packs_saved()[rows]
+    if not saves.any():
+        return
+    narrow, widen = (
+        element_cycles(context, operation, "fwd", kernels.dtype) for operation in ("quantise", "dequantise")
+    )
+    packed = saves & (spec.saved_bits[rows] < BYTE_BITS)
+    pack = packed * (element_cycles(context, "unpack", "fwd", kernels.dtype) if packed.any() else 0.0)
+    for reader, elements in ((2, _saved_inputs(step)[rows]), (1, _saved_by_layers(step)[rows])):
+        count = (spec.samples[rows] * saves)[:, None] * elements
+        cycles[rows, :-1, 0] += count * (narrow + pack)[:, None]
+        cycles[rows, :-1, reader] += count * (widen + pack)[:, None]
+
+
+def _saved_inputs(step: TrainingStep) -> FloatArray:
+    """Elements per sample saved for weight gradients, (P, U); not latents that stay as they are stored."""
+    units = step.workload.units
+    pixels = np.array([unit.input_elements // unit.in_channels for unit in units])
+    stored = step.spec.keeps_stored_input[:, None] & (np.arange(len(units)) == step.spec.first_unit[:, None])
+    return np.asarray(step.learning.kept_channels * pixels * ~stored, dtype=float)
+
+
+def _saved_by_layers(step: TrainingStep) -> FloatArray:
+    """Elements per sample that hard-swish and batch norms have saved, by unit, (P, U)."""
+    workload = step.workload
+    elements = np.zeros((len(step), len(workload.units)))
+    for buffer in step.schedule.buffers:
+        if buffer.holds in (Holds.SAVED_INPUT, Holds.NORM):
+            unit = max(int(workload.unit_of_layer[buffer.place]), 0)
+            elements[:, unit] += workload.out_elements[buffer.place] * (buffer.size > 0)
+    return elements
 
 
 def _classifier_cycles(context: Context, step: TrainingStep, kernels: Kernels, cycles: FloatArray) -> None:

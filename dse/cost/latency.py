@@ -2,11 +2,13 @@
 
 Unit time of a pass = calls x overhead + MACs / rate + elements x cycles per element, at the clock of the
 operating point. Bytes from a level with access "stream" take seconds of their own; with double buffering
-a pass takes the longer of computing and each level's transfer, else their sum.
+a pass takes the longer of computing and each level's transfer, else their sum. On a board with a scratchpad
+the bytes are those of the tiles, and each of their transfers takes the cycles of its set-up.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +16,10 @@ import numpy as np
 from dse.cost.context import Context
 from dse.cost.cycles import call_overhead, kernels_of, layer_cycles, step_cycles
 from dse.cost.memory import Placement
-from dse.plan.decisions import FloatArray, IntArray
+from dse.cost.tiling_calls import level_behind
+from dse.cost.tiling_traffic import Passage, added_traffic, frozen_tiles, step_tiles
+from dse.hardware.entries import Rate
+from dse.plan.decisions import BoolArray, FloatArray, IntArray
 from dse.plan.step import READ, WRITE, TrainingStep
 from dse.vocabulary import DTYPES, PASSES, Role
 
@@ -58,9 +63,11 @@ def step_time(context: Context, step: TrainingStep, placement: Placement) -> Ste
         compute = cycles[:, None] / context.clocks_hz[None, :, None, None]
         nothing = np.zeros((len(step), len(context.board.levels)))
         return StepTime(cycles, compute, nothing, nothing, {})
-    cycles[:, :-1, :3] += step.calls * _setup_cycles(context)
+    passage = step_tiles(context, step, placement)
+    if passage is not None:
+        cycles[:, :-1, :3] += passage.tiles.transfers * _setup_cycles(context, step)
     compute = cycles[:, None] / context.clocks_hz[None, :, None, None]
-    moved = _level_traffic(context, step, placement)
+    moved = _level_traffic(context, step, placement, passage)
     seconds = _combine(context, compute, moved)
     totals = {k: traffic.sum(axis=(1, 2)) for k, traffic in moved.items()}
     read, written = (
@@ -76,10 +83,19 @@ def step_time(context: Context, step: TrainingStep, placement: Placement) -> Ste
     return StepTime(cycles, seconds, read, written, moved)
 
 
-def _setup_cycles(context: Context) -> float:
-    """Cycles to programme the DMA for one kernel call; boards without tiles reach their levels directly."""
-    tiled = any(level.access == "tile" for level in context.board.levels)
-    return context.board.dma.setup_cycles.value if tiled else 0.0
+def _setup_cycles(context: Context, step: TrainingStep) -> FloatArray:
+    """Cycles to set up the transfer of one tile, (S, U, 3); 0 where the MAC rate already contains them."""
+    cycles = np.zeros(step.calls.shape)
+    for kernels in kernels_of(step):
+        for u, p in kernels.executed(step):
+            cycles[kernels.rows, u, p] = _setup_of(context, kernels.rate(context, u, p))
+    return cycles
+
+
+def _setup_of(context: Context, rate: Rate) -> float:
+    """Cycles to set up one transfer; a rate that was measured from a level behind the tiles contains them."""
+    streamed = any(level.name == rate.weights_in and level.access != "tile" for level in context.board.levels)
+    return 0.0 if streamed else context.board.dma.setup_cycles.value
 
 
 def head_event(context: Context, step: TrainingStep, placement: Placement) -> tuple[FloatArray, FloatArray]:
@@ -105,27 +121,66 @@ def head_event(context: Context, step: TrainingStep, placement: Placement) -> tu
 def _combine(context: Context, compute: FloatArray, moved: dict[int, FloatArray]) -> FloatArray:
     """Overlap or add computing (S, C, U, 4) and each level's transfer of ``moved`` bytes (S, U, 4, 2)."""
     rate = byte_seconds(context)
+    behind_tiles, duplex = _tile_port(context)
     seconds = compute.copy()
     for k, traffic in moved.items():
-        transfer = (
-            traffic[:, None, ..., READ] * rate[None, :, k, None, None, READ]
-            + traffic[:, None, ..., WRITE] * rate[None, :, k, None, None, WRITE]
+        read, write = (
+            traffic[:, None, ..., way] * rate[None, :, k, None, None, way] for way in (READ, WRITE)
         )
+        transfer = read + write
+        if duplex and k == behind_tiles:
+            transfer -= duplex * np.minimum(read, write)
         seconds = np.maximum(seconds, transfer) if context.board.dma.double_buffered else seconds + transfer
     return seconds
 
 
-def _level_traffic(context: Context, step: TrainingStep, placement: Placement) -> dict[int, FloatArray]:
-    """Bytes by level: k -> (S, U + 1, passes, 2). What a rate already contains is left out."""
+def _tile_port(context: Context) -> tuple[int, float]:
+    """Return the level behind the scratchpad, and how far reading and writing it overlap; -1 if none is."""
+    levels, duplex = context.board.levels, context.board.dma.duplex_fraction
+    if duplex is None or not any(level.access == "tile" for level in levels):
+        return -1, 0.0
+    return level_behind(context), duplex.value
+
+
+def _level_traffic(
+    context: Context, step: TrainingStep, placement: Placement, passage: Passage | None
+) -> dict[int, FloatArray]:
+    """Bytes by level: k -> (S, U + 1, passes, 2). What a rate already contains is left out.
+
+    With a scratchpad, whatever lies farther away passes through the level behind it as well.
+    """
     moved: dict[int, FloatArray] = {}
-    for role, traffic in step.traffic.items():
-        for k in np.unique(placement.level[role]):
-            here = (placement.level[role] == k)[:, None, None, None]
-            part = traffic * here
-            if role == Role.FROZEN_WEIGHTS:
-                part = part * _not_included(context, step, int(k))
-            moved[int(k)] = moved.get(int(k), 0.0) + part
+    for role, k, here, moving in _parts(step, placement, passage):
+        if role == Role.FROZEN_WEIGHTS:
+            included = _not_included(context, step, k)
+            moving = moving * included[:, : moving.shape[1], : moving.shape[2]]
+        if k not in moved:
+            moved[k] = np.zeros(step.traffic[role].shape)
+        moved[k][:, : moving.shape[1], : moving.shape[2]] += moving if here is None else moving * here
     return moved
+
+
+def _parts(
+    step: TrainingStep, placement: Placement, passage: Passage | None
+) -> Iterator[tuple[Role, int, BoolArray | None, FloatArray]]:
+    """Yield what moves: role, level, the plans in which the level moves it (None: all), and the bytes.
+
+    Operands (S, U + 1, passes, 2) first, then what their tiles add (S, U, 3, 2).
+    """
+    parts = [(step.traffic, step.traffic)]
+    if passage is not None:
+        same = passage.staged is passage.tiles
+        tiled = added_traffic(step, passage.tiles)
+        parts.append((tiled, tiled if same else added_traffic(step, passage.staged)))
+    near = -1 if passage is None else passage.near
+    for through, staged in parts:
+        for role in (role for role, part in through.items() if part.any()):
+            for k in np.unique(placement.level[role]).tolist():
+                if k != near:
+                    here = placement.level[role] == k
+                    yield role, k, None if here.all() else here[:, None, None, None], staged[role]
+            if passage is not None:
+                yield role, near, None, through[role]
 
 
 def _not_included(context: Context, step: TrainingStep, level: int) -> FloatArray:
@@ -140,59 +195,82 @@ def _not_included(context: Context, step: TrainingStep, level: int) -> FloatArra
 
 def frozen_time(context: Context, step: TrainingStep, placement: Placement) -> FrozenTime:
     """Time of one image through the frozen stage at every operating point."""
-    workload, count = context.workload, len(step)
-    cycles, weights = np.zeros((count, len(workload.units))), np.zeros((count, len(workload.units)))
+    shape = (len(step), len(context.workload.units))
+    passage = frozen_tiles(context, step, placement) if context.accounting.transfers else None
+    cycles, included = np.zeros(shape), np.full(shape, -1)
     for width, dtype in ((1, "int8"), (4, "fp32")):
         rows = np.flatnonzero((step.spec.frozen_bytes == width) & step.frozen_layers.any(axis=1))
         if len(rows):
-            cycles[rows], weights[rows] = _frozen_cycles(context, step, dtype, width, rows, placement)
+            cycles[rows], included[rows] = _frozen_cycles(context, step, dtype, rows, passage)
     compute = cycles[:, None] / context.clocks_hz[None, :, None]
     levels = len(context.board.levels)
-    read, written = np.zeros((count, levels)), np.zeros((count, levels))
+    read, written = np.zeros((len(step), levels)), np.zeros((len(step), levels))
     if not context.accounting.transfers:
         return FrozenTime(compute.sum(axis=2), compute, read, written, {})
-    moved: dict[int, FloatArray] = {}
-    for k in range(levels):
-        traffic = np.zeros((count, len(workload.units), 1, 2))
-        traffic[:, :, 0, READ] += weights * (placement.level[Role.FROZEN_WEIGHTS] == k)[:, None]
-        here = (placement.level[Role.TRANSIENT_ACTIVATIONS] == k)[:, None]
-        for way in (READ, WRITE):
-            traffic[:, :, 0, way] += step.frozen_activation_bytes[..., way] * here
-        if traffic.any():
-            moved[k] = traffic
-            read[:, k], written[:, k] = (
-                traffic[:, :, 0, READ].sum(axis=1),
-                traffic[:, :, 0, WRITE].sum(axis=1),
-            )
+    moved = _frozen_traffic(step, placement, included, passage, levels)
+    for k, traffic in moved.items():
+        read[:, k], written[:, k] = (traffic[:, :, 0, way].sum(axis=1) for way in (READ, WRITE))
     seconds = _combine(context, compute[..., None], moved)[..., 0]
     return FrozenTime(seconds.sum(axis=2), seconds, read, written, moved)
 
 
+def _frozen_traffic(
+    step: TrainingStep, placement: Placement, included: IntArray, passage: Passage | None, levels: int
+) -> dict[int, FloatArray]:
+    """Bytes per image by level: k -> (S, U, 1, 2); weights of level ``included`` (S, U) are in the rates."""
+    units = step.workload.units
+    sizes = np.array([unit.weight_params for unit in units]) * step.spec.frozen_bytes[:, None]
+    once = (sizes + [4 * unit.bias_params for unit in units]) * step.frozen_units * _calls_per_image(step)
+    moved: dict[int, FloatArray] = {}
+    for k in range(levels):
+        near = passage is not None and k == passage.near
+        traffic, weights = step.frozen_activation_bytes, once
+        if passage is not None:
+            extra = (passage.tiles if near else passage.staged).extra
+            traffic = traffic + np.moveaxis(extra[0] + extra[2], 0, -1)
+            weights = weights + extra[1, READ]
+        here = near | (placement.level[Role.TRANSIENT_ACTIVATIONS] == k)
+        traffic = traffic * here[:, None, None]
+        here = near | (placement.level[Role.FROZEN_WEIGHTS] == k)
+        traffic[..., READ] += weights * here[:, None] * (included != k)
+        if traffic.any():
+            moved[k] = traffic[:, :, None]
+    return moved
+
+
 def _frozen_cycles(
-    context: Context, step: TrainingStep, dtype: str, width: int, rows: IntArray, placement: Placement
-) -> tuple[FloatArray, FloatArray]:
-    """Cycles per image and unit, and the weight bytes that the rates do not already contain."""
+    context: Context, step: TrainingStep, dtype: str, rows: IntArray, passage: Passage | None
+) -> tuple[FloatArray, IntArray]:
+    """Cycles per image and unit (R, U), and the level from which the rates already fetch weights (U,)."""
     workload, library = context.workload, context.kernels.get(dtype)
-    overhead = call_overhead(context, dtype)
-    names = np.array([level.name for level in context.board.levels])
-    at = names[placement.level[Role.FROZEN_WEIGHTS][rows]]
-    cycles, weights = np.zeros((len(rows), len(workload.units))), np.zeros((len(rows), len(workload.units)))
+    overhead, calls = call_overhead(context, dtype), _calls_per_image(step)
+    names = [level.name for level in context.board.levels]
+    cycles, included = np.zeros((len(rows), len(workload.units))), np.full(len(workload.units), -1)
     for u, unit in enumerate(workload.units):
         runs = step.frozen_units[rows, u]
         if runs.any():
             rate = context.board.rate(unit.operator, "fwd", dtype, library)
-            setup = _setup_cycles(context) if context.accounting.transfers else 0.0
-            cycles[:, u] = runs * (unit.macs / rate.mac_per_cycle.value + overhead + setup)
-            weights[:, u] = (
-                runs * (unit.weight_params * width + 4 * unit.bias_params) * (at != rate.weights_in)
-            )
+            included[u] = names.index(rate.weights_in) if rate.weights_in in names else -1
+            macs = unit.macs * step.frozen_repeat[unit.layer]
+            cycles[:, u] = runs * (macs / rate.mac_per_cycle.value + overhead * calls[u])
+            if passage is not None:
+                cycles[:, u] += passage.tiles.transfers[rows, u] * _setup_of(context, rate)
     if not context.accounting.elements:
-        return cycles, weights
-    layers = step.frozen_layers[rows]
+        return cycles, included
+    layers = step.frozen_layers[rows] * step.frozen_repeat
     per_layer = layer_cycles(context, dtype, "fwd", layers.any(axis=0), folded=True)
     owner = np.zeros((len(workload.layers), len(workload.units)))
     owner[np.arange(len(workload.layers)), np.maximum(workload.unit_of_layer, 0)] = 1.0
-    return cycles + (layers * per_layer) @ owner, weights
+    return cycles + (layers * per_layer) @ owner, included
+
+
+def _calls_per_image(step: TrainingStep) -> FloatArray:
+    """Kernel calls of each unit for one image of the frozen stage, (U,): one for each patch."""
+    calls, patches = np.ones(len(step.workload.units)), step.spec.structure.patches
+    if patches is not None:
+        edge = step.workload.units[patches.unit].cut_layer
+        calls[: patches.unit + 1] = patches.tiles ** (len(step.workload.shapes[edge]) - 1)
+    return calls
 
 
 def copy_cycles(context: Context, step: TrainingStep) -> FloatArray:

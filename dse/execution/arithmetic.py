@@ -70,7 +70,7 @@ class Arithmetic(Protocol):
         """Softmax and cross-entropy over the classes ``seen`` of a micro-batch, of a batch of ``samples``."""
 
     def operand(self, layer: int, values: Array) -> Array:
-        """Return kept input channels of ``layer``, as they were computed, as its weight gradient reads them."""
+        """Return kept input channels of ``layer``, as its weight gradient reads them."""
 
     def error_read(self, root: int, held: Array) -> Array:
         """Return the error of tensor ``root``, as its buffer holds it, as kernels read it."""

@@ -28,8 +28,8 @@ Array = NDArray[Any]
 class Buffers:
     """Reads and writes what buffers hold.
 
-    Raises MemoryViolation where no live buffer holds what is asked for, where it does not hold what was written,
-    and for values that are no numbers.
+    Raises MemoryViolation where no live buffer holds what is asked for, where one does not hold what was
+    written, and for values that are no numbers.
     """
 
     memory: Memory

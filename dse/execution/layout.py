@@ -1,4 +1,4 @@
-"""Where the numbers of a plan's step are, by name: which buffer holds a layer's tensor or a unit's parameters."""
+"""Which buffer of a plan's step holds a layer's tensor or a unit's parameters, and in which order."""
 
 from __future__ import annotations
 

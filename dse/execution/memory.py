@@ -1,9 +1,9 @@
 """Memory of a step: one arena per level where buffers lie as a map plans them, or one array per buffer.
 
 ``Arena`` is the real thing. Every byte that belongs to no live buffer holds a guard pattern, which reads as
-NaN in fp32. When a lifespan begins, its bytes are set to that pattern before the operation reads anything, and
-again when it ends. ``Separate`` gives every buffer memory of its own: what is computed in it cannot depend on
-offsets, so that it serves as reference.
+NaN in fp32. When a lifespan begins, its bytes are set to that pattern before the operation reads anything,
+and again when it ends. ``Separate`` gives every buffer memory of its own: what is computed in it cannot
+depend on offsets, so that it serves as reference.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Memory(Protocol):
         """Forget everything, then let what stands throughout begin."""
 
     def begin(self, operation: int) -> list[StepBuffer]:
-        """Let every buffer whose lifespan starts with ``operation`` begin, unless it still lives; return them."""
+        """Let the buffers whose lifespan starts with ``operation`` begin, unless they live; return them."""
 
     def finish(self, operation: int, stays: Collection[str] = ()) -> None:
         """Check the memory behind ``operation``; let every buffer whose lifespan ends there end.

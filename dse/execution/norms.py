@@ -18,7 +18,7 @@ EPSILON: Final = 1e-5
 MOMENTUM: Final = 0.1
 """Share of a mini-batch's statistics in the running statistics."""
 MOST_GROUPS: Final = 32
-"""Groups of a group norm: Wu and He, ECCV 2018 (arXiv 1803.08494), Table 3; fewer where there are fewer channels."""
+"""Groups of a group norm: Wu and He, ECCV 2018 (arXiv 1803.08494), Table 3; fewer for fewer channels."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def affine_gradient(error: Array, x: Array, statistics: Statistics) -> dict[str,
 def error_by_running(error: Array, gamma: Array, statistics: Statistics) -> Array:
     """Return the error of the input where the statistics do not depend on it."""
     across = (1, -1, *(1,) * (error.ndim - 2))
-    return error * (gamma * statistics.inverse[0]).reshape(across)
+    return np.asarray(error * (gamma * statistics.inverse[0]).reshape(across))
 
 
 def error_by_own(error: Array, gamma: Array, x: Array, statistics: Statistics) -> Array:
@@ -117,7 +117,8 @@ def error_by_own(error: Array, gamma: Array, x: Array, statistics: Statistics) -
     axes = (1, 3, 4)
     centre = parts.mean(axes, keepdims=True)
     along = (parts * units).mean(axes, keepdims=True)
-    return (parts - centre - units * along).reshape(x.shape) * _spread(statistics.inverse, x)
+    inner = (parts - centre - units * along).reshape(x.shape)
+    return np.asarray(inner * _spread(statistics.inverse, x))
 
 
 def _spread(part: Array, x: Array) -> Array:

@@ -64,7 +64,7 @@ def _momentum(own: Optimiser, values: Array, change: Array, gradient: Array, sta
 
 
 def _lars(own: Optimiser, values: Array, change: Array, gradient: Array, state: Sequence[Array]) -> Array:
-    """Momentum at a rate of the tensor's own: TRUST |w| / (|g| + weight_decay |w|); TRUST where one is zero."""
+    """Momentum at the tensor's own rate: TRUST |w| / (|g| + weight_decay |w|); TRUST where one is 0."""
     velocity = state[0]
     large, steep = (float(np.linalg.norm(part.astype(np.float64))) for part in (values, gradient))
     total = steep + own.weight_decay * large

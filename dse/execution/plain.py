@@ -1,4 +1,4 @@
-"""The same step in memory where no buffer can touch another: what an arena's results must equal bit for bit."""
+"""The step in memory where no buffer can touch another, which an arena's results must equal bit for bit."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def global_average_error(shape: Shape, error: Array) -> Array:
 
 
 def largest(layer: Layer, x: Array) -> tuple[Array, Array]:
-    """Return the maximum of each window and the place of the first one within it, uint8; padding never wins."""
+    """Return the maximum of each window, and the first one's place in it, uint8; padding never wins."""
     window = Window.of(layer, x.shape[1:])
     if window.elements > LARGEST_WINDOW:
         found = f"{window.elements} elements, whose index is saved in one byte"

@@ -1,4 +1,4 @@
-"""Samples of a learning event in their stores, and a micro-batch of them on its way into the learning stage."""
+"""Samples of an event in their stores, and a micro-batch of them on its way into the learning stage."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def _none() -> Array:
 class Samples:
     """What a learning event has: samples with their labels, and which of them make the mini-batch.
 
-    ``new`` (n, ...) and ``replays`` (N, ...): real latents, or frames as captured (uint8) where the plan keeps
-    frames. ``rows`` and ``replay_rows`` are those of the mini-batch; None takes the first that it needs.
+    ``new`` (n, ...) and ``replays`` (N, ...): real latents, or frames as captured (uint8) where the plan
+    keeps frames. ``rows`` and ``replay_rows`` are those of the mini-batch; None: the first that it needs.
     """
 
     new: Array
@@ -42,7 +42,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Source:
-    """One sample of a mini-batch: where it is stored, and whether as a frame that the frozen stage must pass."""
+    """One sample of a mini-batch: where it is stored, and whether as a frame for the frozen stage."""
 
     holds: Holds
     row: int
@@ -192,7 +192,7 @@ class Stores:
         self.buffers.put_bytes(Holds.LATENTS, -1, data, place * data.size)
 
     def load(self, operation: Operation, sources: Sequence[Source]) -> None:
-        """Gather the latents of a micro-batch, and save them at replay bits where a gradient will read them."""
+        """Gather the latents of a micro-batch; save them at replay bits where a gradient will read them."""
         for place, source in enumerate(sources):
             if not source.is_frame:
                 self._write(place, self.latent(source))

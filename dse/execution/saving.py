@@ -1,4 +1,4 @@
-"""What one pass leaves for another: masks in bits, activations at saved bits, channels that a gradient needs."""
+"""What one pass leaves for another: masks, activations at saved bits, channels that a gradient needs."""
 
 from __future__ import annotations
 
@@ -184,7 +184,8 @@ class Saving:
     def store(self, place: int, latents: Array) -> None:
         """Hold latents (B, ...) at replay bits: all of them, or the channels of the reader ``place``."""
         if place >= 0:
-            latents = latents.reshape(len(latents), *self.layout.workload.shape_of(self.layout.producer(place)))
+            shape = self.layout.workload.shape_of(self.layout.producer(place))
+            latents = latents.reshape(len(latents), *shape)
             latents = _taken(latents, self.layout.chosen(self.layout.owner(place).index))
         self.buffers.require_finite(latents)
         self.buffers.put_bytes(Holds.STORED, place, self.levels.encoded(latents))

@@ -40,9 +40,10 @@ class Stages:
 class Inputs:
     """Everything that a step is given.
 
-    ``parameters`` by name; ``samples`` of the event; ``seen`` the classes that the loss compares; ``channels``
-    the input channels that learn, of units where not all do; ``levels`` the grid of latents at replay bits,
-    ``frames`` that of captured bytes; ``head`` tensors of the head's state.
+    ``parameters`` by name; ``samples`` of the event; ``seen``: classes that the loss compares; ``channels``:
+    input channels that learn, of units where not all do; ``levels``: the grid of latents at replay bits;
+    ``frames``: that of captured bytes; ``head``: tensors of the head's state; ``ends_event``: whether CWR*
+    consolidates behind this mini-batch.
     """
 
     parameters: Given
@@ -153,7 +154,7 @@ class Executor:
     def _latent(self) -> FloatArray:
         """Return the real latent of the image that has passed the frozen stage, (*cut shape)."""
         edge, own = self.layout.cut_layer, self.images[Phase.FROZEN]
-        return own.arithmetic.real(edge, own.value(edge))[0]
+        return np.asarray(own.arithmetic.real(edge, own.value(edge))[0])
 
     def _store(self, put: Callable[[], None]) -> None:
         operation = next(item for item in self._of[Phase.FROZEN] if item.kind == Kind.STORE)

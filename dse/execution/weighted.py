@@ -83,7 +83,7 @@ class Weighted:
         """Gradient of each chosen channel's weights, (chosen, out per group, kernel elements)."""
         rows = self._rows(error, self.groups)  # (groups, B positions, out per group)
         if self.groups == 1:
-            product = self._columns(patches, 1)[0].T @ rows[0]
+            product: Array = self._columns(patches, 1)[0].T @ rows[0]
             return product.reshape(len(channels), -1, self.outside).transpose(0, 2, 1)
         return rows[channels // self.inside].transpose(0, 2, 1) @ self._columns(patches, len(channels))
 

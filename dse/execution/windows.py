@@ -79,7 +79,7 @@ class Window:
         return np.pad(x, ((0, 0), (0, 0), *sides), constant_values=x.dtype.type(value))
 
     def patches(self, x: Array, value: float = 0.0) -> Array:
-        """Return the windows over (B, C, H, W) as a view (B, C, rows, columns, kh, kw) of the padded input."""
+        """Return the windows over (B, C, H, W), a view (B, C, rows, columns, kh, kw) of the padded input."""
         every = sliding_window_view(self.padded(x, value), self.kernel, axis=(2, 3))
         rows, columns = self.positions
         return every[:, :, :: self.stride[0], :: self.stride[1]][:, :, :rows, :columns]

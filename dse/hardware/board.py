@@ -65,6 +65,7 @@ def read_board_tables(
     own = "battery" in tables
     battery = _table(reader, tables, "battery", Battery) if own else reference_battery(reader)
     cross_check(draft)
+    _duplex(draft, dma)
     if reader.problems or not (draft.cores and dma and supply and battery):
         return None
     return HardwareProfile(
@@ -187,6 +188,13 @@ def _program(draft: Draft) -> None:
     for word in ("code", "stack"):
         if not any(word in level.holds for level in levels):
             draft.reader.fault("memory", f"no level holds the {word}", f'one needs holds = ["{word}"]')
+
+
+def _duplex(draft: Draft, dma: Dma | None) -> None:
+    """Tiles come and go through one port: a board with a scratchpad says whether at the same time."""
+    tiled = any(raw.get("access") == "tile" for _, raw in draft.rows["memory"])
+    if tiled and dma is not None and dma.duplex_fraction is None:
+        draft.reader.fault("dma.duplex_fraction", "missing", "a board with a level for tiles needs it")
 
 
 def _doubles(draft: Draft) -> None:

@@ -229,17 +229,22 @@ class Overhead(Entry):
 
 
 class Workspace(Entry):
-    """Which buffer formula the kernels of a library need besides their tensors."""
+    """Which buffer formula the kernels of a library need besides their tensors.
+
+    ``tile_formula`` is what they need beside the tiles in a scratchpad, where that is another buffer.
+    """
 
     library: str = Field(min_length=1)
     operator: str
     pass_: str
     formula: str
+    tile_formula: str | None = None
     source: str = Field(min_length=1)
     note: str = ""
 
     words: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "operator": OPERATORS, "pass_": MAC_PASSES, "formula": WORKSPACE_FORMULAS,
+        "tile_formula": WORKSPACE_FORMULAS,
     }  # fmt: skip
 
     @property
@@ -249,10 +254,17 @@ class Workspace(Entry):
 
 
 class Dma(Entry):
-    """How "stream" levels reach the cores: in the background, or in turn with them."""
+    """How "stream" levels reach the cores: in the background, or in turn with them.
+
+    ``duplex_fraction`` says how much of the shorter direction runs beside the longer between a scratchpad and
+    the level behind it: 0 is half duplex, 1 full duplex. Only boards with a scratchpad need it.
+    """
 
     double_buffered: StrictBool
     setup_cycles: Quantity
+    duplex_fraction: Quantity | None = None
+
+    fractions: ClassVar[tuple[str, ...]] = ("duplex_fraction",)
 
 
 class OperatingPoint(Entry):

@@ -143,6 +143,11 @@ class HardwareProfile(Entry):
         found = self._workspaces.get((library, operator, pass_))
         return found.formula if found else NO_WORKSPACE
 
+    def tile_workspace(self, library: str, operator: str, pass_: str) -> str:
+        """Return the name of the buffer formula of a kernel beside the tiles in a scratchpad."""
+        found = self._workspaces.get((library, operator, pass_))
+        return NO_WORKSPACE if found is None else found.tile_formula or found.formula
+
     def _unpriced(self, what: str, key: tuple[Any, ...], known: Mapping[tuple[Any, ...], object]) -> Any:
         def likeness(other: tuple[Any, ...]) -> tuple[bool, ...]:
             # What is done counts more than how: operator, pass and dtype before library and cores.

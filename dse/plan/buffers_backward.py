@@ -40,7 +40,9 @@ def _error_reads(schedule: Schedule, learning: Learning, tensor: Tensor, last: i
     clock = schedule.clock
     if last == 0:
         return (clock.backward(tensor.root, 0),)
-    steps = (0, 1, 2) if learning.unit_at(tensor.root) is not None else (1,)
+    has_parameters = learning.unit_at(tensor.root) is not None
+    has_parameters |= schedule.workload.layers[tensor.root].saves == Saved.NORM
+    steps = (0, 1, 2) if has_parameters else (1,)
     return tuple(clock.backward(tensor.root, step) for step in steps)
 
 

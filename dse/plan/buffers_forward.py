@@ -318,10 +318,16 @@ def add_saved_by_layers(schedule: Schedule, spec: StepSpec, learning: Learning) 
             continue
         schedule.add(
             Role.SAVED_ACTIVATIONS, f"{layer.name} ({what})", f"backward pass of {layer.name}",
-            clock.last_forward(index), clock.backward(index, 1), size,
+            clock.last_forward(index), clock.backward(index, 1), size, _saved_reads(schedule, index),
             content=Content.MASK if layer.saves == Saved.MASK else Content.SAVED_OTHER,
             holds=holds, place=index,
         )  # fmt: skip
+
+
+def _saved_reads(schedule: Schedule, index: int) -> tuple[int, ...]:
+    """A norm reads what it saved for its own gradient too, the other layers for their input gradient alone."""
+    steps = (0, 1) if schedule.workload.layers[index].saves == Saved.NORM else (1,)
+    return tuple(schedule.clock.backward(index, step) for step in steps)
 
 
 def _held(workload: Workload, spec: StepSpec, index: int, count: IntArray) -> IntArray:

@@ -17,6 +17,7 @@ from dse.plan.decisions import PlanBatch, TrainingPlan
 from dse.reference import Row, load_table
 from dse.reproduce.base import Bound, Comparison, Reproduction
 from dse.reproduce.qlr_default import default_contrasts, default_summary
+from dse.reproduce.qlr_dma import dma_bounds, dma_contrasts, dma_rows, dma_summary
 from dse.reproduce.qlr_lifetime import lifetime_contrasts, lifetime_rows, ratio_rows
 from dse.reproduce.qlr_memory import memory_rows, memory_summary
 from dse.reproduce.qlr_paper import (
@@ -82,17 +83,27 @@ INCONSISTENCIES: Final = (
 def reproduce() -> Reproduction:
     """Compare every published figure of the paper that the cost model can express."""
     table = tuple(row for platform in (VEGA, STM32) for row in _table_iv(platform))
-    rows = (*_replay_rows(), *table, *_frozen_rows(), *ratio_rows(), *lifetime_rows(), *memory_rows())
+    rows = (
+        *_replay_rows(),
+        *table,
+        *_frozen_rows(),
+        *ratio_rows(),
+        *lifetime_rows(),
+        *memory_rows(),
+        *dma_rows(),
+    )
     found = Reproduction(
         "qlr-cl",
         "Quantised latent replay on VEGA and STM32L4 (arXiv 2110.10486), preset qlr-cl",
         rows,
         inconsistencies=INCONSISTENCIES,
-        contrasts=(*lifetime_contrasts(), *default_contrasts()),
-        bounds=_bounds(rows),
+        contrasts=(*lifetime_contrasts(), *default_contrasts(), *dma_contrasts()),
+        bounds=(*_bounds(rows), *dma_bounds()),
     )
     units = tuple(_platform_statistics(found, platform) for platform in (VEGA, STM32))
-    return replace(found, summary=(*_summary(rows), *units, *memory_summary(), *default_summary()))
+    return replace(
+        found, summary=(*_summary(rows), *units, *memory_summary(), *default_summary(), *dma_summary())
+    )
 
 
 def _platform_statistics(found: Reproduction, platform: str) -> str:

@@ -71,16 +71,16 @@ def latents_of(network, plan, inputs):
 def torch_step(network, plan, inputs, **options):
     """Loss and parameters behind one mini-batch."""
     learner = learners.Learner(
-        network, parameters_of(network, plan, inputs), plan, rate=RATE, momentum=MOMENTUM, schedule="constant",
-        **options,
+        network, parameters_of(network, plan, inputs), plan, rate=RATE, momentum=MOMENTUM,
+        schedule="constant", **options,
     )  # fmt: skip
     learner.start_event(1)
-    _put_state(learner, inputs.parameters.state)
+    put_state(learner, inputs.parameters.state)
     loss = learner.step(*latents_of(network, plan, inputs), tuple(inputs.seen))
     return loss, learner.parameters()
 
 
-def _put_state(learner, state):
+def put_state(learner, state):
     """Start from the same optimiser state as the step."""
     for piece in learner.learning.pieces:
         tensor = piece.tensor

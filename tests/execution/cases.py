@@ -1,7 +1,6 @@
-"""Plans with everything that a step needs, drawn at random, and simple placements that owe nothing to others."""
+"""Plans with everything that a step needs, drawn at random, and simple placements."""
 
 from __future__ import annotations
-
 
 import numpy as np
 
@@ -22,23 +21,27 @@ from dse.workload import load_network
 
 RATE, MOMENTUM = 0.05, 0.9
 
-CHECK = dict(
-    replay="latent", n_replays=6, new_per_batch=2, replays_per_batch=2, micro_batch=2, frozen_bits=32
-)
+FEW = {
+    "replay": "latent", "n_replays": 6, "new_per_batch": 2, "replays_per_batch": 2, "micro_batch": 2,
+    "frozen_bits": 32,
+}  # fmt: skip
 
 
 def plan_of(network, **decisions):
     """A plan of few samples in fp32."""
-    return TrainingPlan(**(CHECK | decisions)).canonical(network)
+    return TrainingPlan(**(FEW | decisions)).canonical(network)
 
 
 def workspaces(network):
     """Every formula somewhere."""
     return {
-        ("conv2d", "fwd", "fp32"): "im2col_two_columns", ("conv2d", "bwd_weight", "fp32"): "im2col_full",
-        ("conv1d", "fwd", "fp32"): "im2col_two_columns", ("pointwise", "bwd_input", "fp32"): "weights_transposed",
-        ("linear", "bwd_input", "fp32"): "weights_transposed", ("depthwise", "fwd", "fp32"): "im2col_two_columns",
-    }  # fmt: skip
+        ("conv2d", "fwd", "fp32"): "im2col_two_columns",
+        ("conv2d", "bwd_weight", "fp32"): "im2col_full",
+        ("conv1d", "fwd", "fp32"): "im2col_two_columns",
+        ("depthwise", "fwd", "fp32"): "im2col_two_columns",
+        ("pointwise", "bwd_input", "fp32"): "weights_transposed",
+        ("linear", "bwd_input", "fp32"): "weights_transposed",
+    }
 
 
 def sample_bytes(network, plan, cached=None):
@@ -143,8 +146,9 @@ def inputs_of(network, plan, seed=0, *, unseen=1):
     folded = drawn_parameters(network, seed, folded=True)
     own = drawn_parameters(network, seed, folded=plan.bn_mode == "folded")
     return Inputs(
-        Given(own, folded, state=drawn_state(plan, own, seed)), samples, seen, drawn_channels(network, plan, seed), levels=latents, frames=frames
-    )
+        Given(own, folded, state=drawn_state(plan, own, seed)), samples, seen,
+        drawn_channels(network, plan, seed), levels=latents, frames=frames,
+    )  # fmt: skip
 
 
 def stages_of(network, plan):

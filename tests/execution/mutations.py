@@ -1,15 +1,15 @@
-"""Every single mistake in a memory map: a buffer on a live neighbour, a lifespan that ends one operation early.
+"""Every single mistake in a memory map: a buffer on a live neighbour, a lifespan one operation too short.
 
 A mutant is **equivalent** when no value that is still wanted can be lost. What is wanted follows from the
 schedule alone: a buffer's value is wanted from the operation that writes it (``start``) to the last one that
 reads it (``reads``). So
 
 - a lifespan that ends early is equivalent where its last operation does not read the buffer;
-- a moved buffer is equivalent where it shares no byte with another buffer that is wanted during some operation
-  during which it is wanted itself.
+- a moved buffer is equivalent where it shares no byte with another buffer that is wanted during some
+  operation during which it is wanted itself.
 
-The outcome of an execution plays no part in this. Everything else has to fail: by a violation (a value that is
-not what was written, a guard byte, a value that nobody holds), or by a result that differs.
+The outcome of an execution plays no part in this. Everything else has to fail: by a violation (a value that
+is not what was written, a guard byte, a value that nobody holds), or by a result that differs.
 """
 
 from __future__ import annotations
@@ -127,4 +127,3 @@ def same(first, second):
             for word, another in zip(words, other.state[key], strict=True)
         )
     )
-

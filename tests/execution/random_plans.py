@@ -1,4 +1,4 @@
-"""Random plans that an executor in fp32 carries out, over the zoo and over small networks of every kind of graph."""
+"""Random plans that an executor in fp32 carries out, over the zoo and small networks of all kinds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from dse.workload.units import single_tensor_cuts
 
 TESTS = Path(__file__).resolve().parent.parent
 
-SMALL = tuple(str(TESTS / "plan" / "data" / f"{name}.toml") for name in ("branches", "lenet", "residual", "two-linear"))
+SMALL = tuple(
+    str(TESTS / "plan" / "data" / f"{name}.toml") for name in ("branches", "lenet", "residual", "two-linear")
+)
 ZOO = (
     "resnet8", "ds-cnn", "autoencoder", "har-cnn-1d", "mobilenet-v1@width=0.25,resolution=32", "mcunet-5fps",
     "mobilenet-v2-w0.35", "proxylessnas-w0.3",
@@ -53,8 +55,9 @@ def _drawn(workload, draw, pick):
     words = [f"units {' '.join(map(str, splits))}"] if splits else []
     return TrainingPlan(
         cut=cut, replay=replay, n_replays=0 if replay == "none" else 4, frozen_bits=32,
-        replay_bits=8 if replay == "raw" else int(pick(1, 3, 6, 7, 8, 16, 32)), rounding=pick("nearest", "floor"),
-        policy=_policy(workload, cut, draw, pick), bn_mode=pick("folded", "frozen_stats", "batch_stats", "group"),
+        replay_bits=8 if replay == "raw" else int(pick(1, 3, 6, 7, 8, 16, 32)),
+        rounding=pick("nearest", "floor"), policy=_policy(workload, cut, draw, pick),
+        bn_mode=pick("folded", "frozen_stats", "batch_stats", "group"),
         optimiser=pick("sgd", "momentum", "adam", "lars"), new_per_batch=new, replays_per_batch=old,
         micro_batch=int(draw.integers(1, new + old + 1)), update=pick("accumulate", "immediate", "in_place"),
         new_samples=pick("cache_latent", "cache_raw", "recompute"), first_input=pick("stored", "dequantised"),
@@ -75,16 +78,15 @@ def _policy(workload, cut, draw, pick):
     for _ in range(3):
         unit = workload.units[int(draw.integers(first, last + 1))]
         ratios[unit.index] = float(draw.integers(1, unit.in_channels + 1)) / unit.in_channels
-    table = {"ratio": {**ratios, last: float(pick(1.0, 1.0, 0.5))}, "bias": [*draw.integers(first, last + 1, 3).tolist(), last]}
-    return UpdatePolicy.parse(table)
+    ratios[last] = float(pick(1.0, 1.0, 0.5))
+    return UpdatePolicy.parse({"ratio": ratios, "bias": [*draw.integers(first, last + 1, 3).tolist(), last]})
 
 
 def _is_executed(workload, plan):
     """Group norms need channels in whole groups, and no convolution with a bias of its own in front."""
     if plan.bn_mode != "group":
         return True
-    above = [unit for unit in workload.units if unit.layer > workload.cut_layer(plan.cut) and unit.norm_channels]
+    edge = workload.cut_layer(plan.cut)
+    above = [unit for unit in workload.units if unit.layer > edge and unit.norm_channels]
     own = [workload.layers[unit.layer].bias for unit in above]
     return not any(own) and all(unit.out_channels % min(32, unit.out_channels) == 0 for unit in above)
-
-

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,8 +27,9 @@ def around(layer, shapes, bn_mode="folded"):
     output = layer.output_shape(*shapes)
     inputs = tuple(range(len(shapes)))
     network = Workload(
-        name="one", title="", source="", input_shape=shapes[0], classes=1, layers=(*(None,) * len(shapes), layer),
-        units=(), shapes=(*shapes, output), inputs=(*((-1,),) * len(shapes), inputs), legal_cuts=(),
+        name="one", title="", source="", input_shape=shapes[0], classes=1, units=(),
+        layers=(*(None,) * len(shapes), layer), shapes=(*shapes, output),
+        inputs=(*((-1,),) * len(shapes), inputs), legal_cuts=(),
     )  # fmt: skip
     return Fp32(network, bn_mode), len(shapes)
 
@@ -115,10 +118,8 @@ def test_gradients_of_chosen_channels(case, seed, chosen):
     _, _, gradients, error, _ = by_torch(layer, [shape], [x], own)
     groups = 1 if layer.kind == "linear" else layer.geometry(shape)[1]
     inside, outside = shape[0] // groups, len(own["weight"]) // groups
-    picked = np.stack([
-        [gradients["weight"][channel // inside * outside + out, channel % inside].ravel() for out in range(outside)]
-        for channel in channels
-    ])  # fmt: skip
+    whole = gradients["weight"].reshape(groups, outside, inside, -1)
+    picked = np.stack([whole[channel // inside, :, channel % inside] for channel in channels])
     close(arithmetic.weight_gradient(place, error, x[:, channels], channels), picked)
     weighted = arithmetic.weighted[place]
     rest = np.setdiff1d(np.arange(shape[0]), channels)
@@ -246,10 +247,9 @@ def test_loss_over_the_classes_seen():
 def test_an_error_does_not_pass_a_layer_that_keeps_nothing_for_it():
     layer = LAYER_KINDS["softmax"](name="x", inputs=("a",))
     arithmetic, place = around(layer, [(4,)])
-    inside = Fp32(arithmetic.workload.__class__(**{
-        **{name: getattr(arithmetic.workload, name) for name in ("name", "title", "source", "input_shape", "classes",
-        "units", "legal_cuts")}, "layers": (None, layer, layer), "shapes": ((4,),) * 3,
-        "inputs": ((-1,), (0,), (1,)),
-    }))  # fmt: skip
+    network = replace(
+        arithmetic.workload, layers=(None, layer, layer), shapes=((4,),) * 3, inputs=((-1,), (0,), (1,))
+    )
+    inside = Fp32(network)
     with pytest.raises(UserError, match="an error through a softmax"):
         inside.input_errors(place, drawn((2, 4), 1), {}, {})

@@ -226,3 +226,26 @@ def test_a_size_that_only_a_slip_explains(tmp_path: Path, size: str) -> None:
     assert "size_kib.value: " in str(check_board(path)[0])
     with pytest.raises(UserError, match=r"size_kib\.value: "):
         load_board(path)
+
+
+def test_a_board_with_tiles_says_whether_its_dma_is_duplex(broken: Break) -> None:
+    """Unknown is an error: half duplex is no default."""
+    problems = check_board(broken('access = "core"', 'access = "tile"'))
+    assert [problem.key for problem in problems] == ["dma.duplex_fraction"]
+    assert "missing" in str(problems[0])
+
+
+@pytest.mark.parametrize("name", ["vega", "gap8", "gap9"])
+def test_boards_with_tiles_have_the_figures_of_their_dma(name: str) -> None:
+    dma = load_board(name).dma
+    assert dma.duplex_fraction is not None
+    assert dma.setup_cycles.value > 0
+    assert (dma.duplex_fraction.low_value, dma.duplex_fraction.high_value) == (0, 1)
+
+
+def test_a_kernel_may_need_another_buffer_beside_its_tiles() -> None:
+    board = load_board("vega")
+    assert board.workspace("pulp-fp32", "conv2d", "fwd") == "none"
+    assert board.tile_workspace("pulp-fp32", "conv2d", "fwd") == "im2col_full"
+    assert board.tile_workspace("dory", "conv2d", "fwd") == board.workspace("dory", "conv2d", "fwd")
+    assert board.tile_workspace("pulp-fp32", "pointwise", "fwd") == "none"

@@ -16,9 +16,9 @@ LATENTS_AGAIN = ("latents", 2)
 class NaiveStep(NaiveFacts):
     """A backprop plan as it runs: every operation names what it writes and reads, nothing else lives.
 
-    Operations are (kind, layer), as the schedule calls them; ``live`` are the bytes during each. Static roles
-    (weights, optimiser state) are not in ``peak_bytes``; kernels have no workspace here but the channel plane of
-    a depthwise convolution that works in place.
+    Operations are (kind, layer), as the schedule calls them; ``live`` are the bytes during each,
+    ``peak_bytes`` the most of them, ``training_peak_bytes`` without inference. Static roles (weights, optimiser
+    state) are in neither; kernels have no workspace but the channel plane of a depthwise convolution in place.
     """
 
     def __init__(self, workload, plan, ratio, bias) -> None:
@@ -42,6 +42,7 @@ class NaiveStep(NaiveFacts):
         live = self.trace.live()
         self.live = dict(zip(self.trace.operations, live, strict=True))
         self.peak_bytes = max(live)
+        self.training_peak_bytes = max(size for (kind, _), size in self.live.items() if kind != "infer")
         self.static_bytes = sum(self.static_bytes_of(unit) for unit in self.learning_units())
 
     # -- one image through frozen layers -----------------------------------------------------
@@ -101,7 +102,9 @@ class NaiveStep(NaiveFacts):
 
     def _use_slice(self, layer: int) -> None:
         count = self.kept_elements(layer)
-        self.trace.use(("slice", layer), self.packed_bytes(count) if self.packs() else self.m * count * self.a)
+        self.trace.use(
+            ("slice", layer), self.packed_bytes(count) if self.packs() else self.m * count * self.a
+        )
 
     def _use_stored(self, layer: int) -> None:
         """Read latents at the replay bits: one copy where they are read forward again, else what is kept."""

@@ -34,6 +34,11 @@ NAMES = (
     "har-cnn-1d", "proxylessnas-w0.3",
 )  # fmt: skip
 
+SMALL = tuple(
+    str(DATA / f"{name}.toml") for name in ("chain", "residual", "lenet", "planes", "normed", "twice")
+)
+"""Networks in which a rule shows that large tensors elsewhere would hide in a peak."""
+
 
 @cache
 def network(name: str):
@@ -91,7 +96,7 @@ def random_plans(draw, names=NAMES, lifespans=()):
 
 
 def checkpoint_places(workload, cut):
-    """Units above ``cut`` behind which the learning stage can be split; the first of those that share a layer."""
+    """Units above ``cut`` behind which the learning stage can be split: one for each layer, the first."""
     edge = workload.cut_layer(cut)
     units = [workload.units[index] for index in single_tensor_cuts(workload)]
     above = {unit.cut_layer: unit.index for unit in reversed(units) if unit.cut_layer > edge}

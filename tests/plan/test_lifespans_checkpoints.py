@@ -109,7 +109,7 @@ def test_a_residual_block_by_hand():
 def test_a_slice_is_taken_from_a_tensor_that_is_still_there():
     """Half of the input of ``narrow`` learns; it saves nothing else, and does not compute a second time.
 
-    Its slice (32 B) is taken when its turn comes in the second pass, so that the tensor (64 B) lives until then.
+    Its slice (32 B) is taken when its turn comes in the second pass: the tensor (64 B) lives until then.
     """
     policy = UpdatePolicy.of_scheme(0, {"narrow": 0.5})
     step = step_of(RESIDUAL, policy=policy, checkpoints="units 2")
@@ -130,7 +130,7 @@ def test_a_slice_of_what_crosses_is_taken_before_it_goes():
 
 
 def test_latents_are_widened_again_for_those_who_run_again():
-    """``sum`` reads the latents (8 elements) too, but does not run again: they go when ``wide`` has read them."""
+    """``sum`` reads the latents (8 elements) too, but runs once: they go when ``wide`` has read them."""
     step = step_of(RESIDUAL, cut=0, policy=UpdatePolicy.of_scheme(2, {}), checkpoints="units 2")
     assert not differences(step, {
         "fwd wide.relu": 8 + 32 + 64,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.plan.lives import differences, live, small, step_of
 
 PLANES, TINY = small("planes"), small("two-linear")
 
 
 def test_depthwise_layers_overwrite_an_input_that_nobody_else_reads():
-    """Frame 16 B, then int8 tensors of 32 B; a plane is 16 B. ``shared`` must leave its input to the addition."""
+    """Frame 16 B, int8 tensors of 32 B, planes of 16 B. ``shared`` must leave its input to the addition."""
     frozen = {"cut": 3, "frozen_bits": 8}
     step = step_of(PLANES, in_place="depthwise", **frozen)
     expected = {
@@ -20,7 +22,9 @@ def test_depthwise_layers_overwrite_an_input_that_nobody_else_reads():
         "gap": 32 + 2,
     }
     assert not differences(step, {f"frozen {name}": size for name, size in expected.items()})
-    assert not differences(step, {f"infer {name}": size for name, size in expected.items()} | {"infer fc": 2 + 2})
+    assert not differences(
+        step, {f"infer {name}": size for name, size in expected.items()} | {"infer fc": 2 + 2}
+    )
     plain = step_of(PLANES, **frozen)
     assert live(plain)["frozen alone"] == 32 + 32
     assert live(plain)["frozen shared"] == 32 + 32
@@ -31,11 +35,14 @@ def test_the_plane_has_the_width_of_the_frozen_stage():
     assert live(step)["frozen alone"] == 128 + 64
 
 
-def test_the_learning_stage_keeps_the_inputs_of_depthwise_layers():
-    """Their weight gradients may read them: both modes have the same learning stage."""
-    steps = [step_of(PLANES, in_place=mode) for mode in ("elementwise", "depthwise")]
+@pytest.mark.parametrize("dtype", ["fp32", "int8"])
+def test_the_learning_stage_keeps_the_inputs_of_depthwise_layers(dtype):
+    """Their weight gradients may read them: both modes have the same learning stage, clamp masks included."""
+    decisions = {"learning_dtype": dtype, "checkpoints": "every 1"}
+    steps = [step_of(PLANES, in_place=mode, **decisions) for mode in ("elementwise", "depthwise")]
     curves = [{k: v for k, v in live(step).items() if not k.startswith("infer")} for step in steps]
     assert curves[0] == curves[1]
+    assert steps[0].macs.tolist() == steps[1].macs.tolist()
 
 
 def test_without_sharing_every_layer_but_a_view_writes_a_tensor_of_its_own():
@@ -58,4 +65,6 @@ def test_without_sharing_every_layer_but_a_view_writes_a_tensor_of_its_own():
 def test_inference_is_a_schedule_of_its_own_behind_the_update():
     """One image, int8: nothing of the training step is left, and the frame goes with its last reader."""
     step = step_of(TINY)
-    assert not differences(step, {"infer flat": 4 + 4, "infer fc1": 4 + 3, "infer fc1.relu": 3, "infer fc2": 3 + 2})
+    assert not differences(
+        step, {"infer flat": 4 + 4, "infer fc1": 4 + 3, "infer fc1.relu": 3, "infer fc2": 3 + 2}
+    )

@@ -21,7 +21,7 @@ FRAME, OUTPUT = 8 * 12, 3 * 4 * 6
 @pytest.mark.parametrize(
     ("tiles", "part"),
     [
-        # b has stride 2 and "same" pads 0 before, 1 behind: output [i, j) reads [2 i, 2 j + 1) within 8 and 12.
+        # b has stride 2, "same" pads 0 before and 1 behind: output [i, j) reads [2 i, 2 j + 1) of 8 and 12.
         (2, (5, 7)),  # [0, 2) -> [0, 5), [2, 4) -> [4, 8); [0, 3) -> [0, 7), [3, 6) -> [6, 12)
         (3, (4, 5)),  # [0, 1), [1, 2), [2, 4) -> 3, 3, 4; pairs of 6: [0, 5), [4, 9), [8, 12)
         (4, (3, 5)),  # single rows; columns [0, 1), [1, 3), [3, 4), [4, 6) -> 3, 5, 3, 4

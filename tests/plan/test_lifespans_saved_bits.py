@@ -48,7 +48,7 @@ def test_odd_counts_are_rounded_up_over_the_micro_batch():
 
 
 def test_latents_at_the_replay_bits_stay_as_they_are_and_dequantised_ones_are_packed():
-    """The first unit learns from 8 elements: at 8 bits as they were stored, or packed at 4 bits on loading."""
+    """The first unit learns from 8 elements: at 8 bits as they were stored, or packed to 4 on loading."""
     stored = step_of(RESIDUAL, saved_bits=4, policy=UpdatePolicy.of_scheme(0, {0: 1}))
     packed = step_of(
         RESIDUAL, saved_bits=4, policy=UpdatePolicy.of_scheme(0, {0: 1}), first_input="dequantised"
@@ -82,12 +82,11 @@ def test_int8_activations_can_be_saved_narrower_still():
 
 
 def test_a_segment_that_runs_again_packs_the_second_time():
-    """lenet behind p1 would be too early: c1's tensor has no packed form before its second pass."""
-    chain = small("chain")
-    step = step_of(chain, saved_bits=8, checkpoints="units 1")
+    """The chain behind fc2: what crosses is packed at once, what lies inside when it is made again."""
+    step = step_of(small("chain"), saved_bits=8, checkpoints="units 1")
     assert not differences(step, {
         "fwd fc1": 4 + 16 + 24,
-        "fwd fc2.relu": 4 + 20 + (5 + 4),  # what crosses is packed at once for the weights of fc3
+        "fwd fc2.relu": 4 + 20 + (5 + 4),  # for the weights of fc3
         "loss": 4 + (5 + 4) + (3 + 4) + 1 + 8 + 8,
         "recompute fwd flat": 4 + 20 + 16 + 16 + (4 + 4),
         "recompute fwd fc1": 20 + (4 + 4) + 16 + 24,

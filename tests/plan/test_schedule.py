@@ -78,7 +78,8 @@ def test_optimiser_state(mode, extra):
 def test_every_buffer_has_a_lifespan_and_a_reason():
     step = step_of(cut=-1)
     for buffer in step.schedule.buffers:
-        assert 0 <= buffer.start <= buffer.end <= step.schedule.clock.update
+        # Inference runs behind the update, on the same operations.
+        assert 0 <= buffer.start <= buffer.end <= step.schedule.clock.count - 1
         assert buffer.reason
         assert all(buffer.start <= op <= buffer.end for op in buffer.reads), buffer
         assert np.all(buffer.size >= 0)

@@ -9,9 +9,7 @@ from dse.plan.decisions import PlanBatch
 from dse.plan.step import training_step
 from dse.vocabulary import PASSES, Role
 from tests.oracles import NaiveStep
-from tests.plan.strategies import DATA, LIFESPANS, NAMES, network, random_plans, resolve
-
-SMALL = tuple(str(DATA / f"{name}.toml") for name in ("chain", "residual", "lenet", "planes", "normed"))
+from tests.plan.strategies import LIFESPANS, NAMES, SMALL, network, random_plans, resolve
 
 
 def assert_agrees(workload, plan):
@@ -30,19 +28,19 @@ def assert_agrees(workload, plan):
 
 
 @given(random_plans())
-@settings(max_examples=80)
+@settings(max_examples=60)
 def test_plans_as_they_are_by_default(case):
     assert_agrees(network(case[0]), case[1])
 
 
 @given(random_plans(lifespans=tuple(LIFESPANS)))
-@settings(max_examples=150)
+@settings(max_examples=130)
 def test_all_decisions_about_lifespans_at_once(case):
     assert_agrees(network(case[0]), case[1])
 
 
 @given(random_plans(names=(*NAMES, *SMALL), lifespans=("checkpoints", "saved_bits")))
-@settings(max_examples=100)
+@settings(max_examples=70)
 def test_segments_that_run_again_with_narrow_saved_activations(case):
     assert_agrees(network(case[0]), case[1])
 
@@ -56,7 +54,7 @@ def test_small_networks_where_every_rule_shows(case):
 @pytest.mark.parametrize("decision", ["checkpoints", "saved_bits", "in_place", "patches"])
 def test_one_decision_at_a_time(decision):
     @given(random_plans(lifespans=(decision,)))
-    @settings(max_examples=25)
+    @settings(max_examples=20)
     def agrees(case):
         assert_agrees(network(case[0]), case[1])
 

@@ -11,7 +11,7 @@ from dse.reference import list_tables, load_table
 from dse.reproduce import REPRODUCTIONS, Reproduction, comparison_text
 from dse.vocabulary import ReferenceEvidence
 
-TABLES = ("mlperf_tiny", "qlrcl_table4", "qlrcl_lr_shapes", "trainlib", "heads_stm32")
+TABLES = ("mlperf_tiny", "qlrcl_table4", "qlrcl_lr_shapes", "qlrcl_dma", "trainlib", "heads_stm32")
 
 
 @cache

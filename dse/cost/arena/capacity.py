@@ -1,4 +1,4 @@
-"""What to say when buffers do not fit: how many bytes are missing, which buffers conflict, and what is proven."""
+"""What to say when buffers do not fit: bytes missing, buffers in conflict, and what is proven."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SHOWN: Final = 10
 class ArenaTooSmall(NothingFits):
     """No placement within the capacity: none exists, or none was found, as ``proven`` says.
 
-    ``arena`` is the best placement known; ``conflicting`` are the buffers in the way, largest first: where the
-    live bytes alone are too many, those alive at the fullest operation, else those that the best placement puts
-    across or above the capacity.
+    ``arena`` is the best placement known; ``conflicting`` are the buffers in the way, largest first: where
+    the live bytes alone are too many, those alive at the fullest operation, else those that the best
+    placement puts across or above the capacity.
     """
 
     def __init__(self, arena: Arena, capacity_bytes: int, least_bytes: int) -> None:
@@ -54,11 +54,12 @@ class ArenaTooSmall(NothingFits):
         return [*lines, f"  and {more} more"] if more > 0 else lines
 
     def _fragmentation(self) -> str:
+        least = f"no placement takes less than {self.least_bytes} B"
         if self.proven:
-            return f"it is fragmentation or padding, and proven: no placement takes less than {self.least_bytes} B"
+            return f"it is fragmentation or padding, which is proven: {least}"
         return (
-            f"it is fragmentation, and not proven: no placement takes less than {self.least_bytes} B, so the exact "
-            "solver, or a higher limit for it, may find one that fits"
+            f"it is fragmentation, which is not proven ({least}): the exact solver, or a higher limit for "
+            "it, may find one that fits"
         )
 
 

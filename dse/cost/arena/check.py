@@ -15,7 +15,7 @@ Row = tuple[str, int, int, int, int, int]
 
 @dataclass(frozen=True)
 class Violation:
-    """One thing wrong: its kind, the ids concerned, and both ranges (inclusive first, exclusive last byte)."""
+    """One thing wrong: its kind, the ids concerned, operations (inclusive) and bytes (end exclusive)."""
 
     kind: str
     ids: tuple[str, ...]
@@ -31,7 +31,7 @@ class Violation:
 
 
 def violations(rows: Sequence[Row], arena_bytes: int) -> tuple[Violation, ...]:
-    """Return everything wrong with ``rows`` in an arena of ``arena_bytes`` [B]; empty: the placement is valid."""
+    """Return everything wrong with ``rows`` in an arena of ``arena_bytes`` [B]; empty: all is valid."""
     return (*_of_each(rows, arena_bytes), *_repeated(rows), *_overlaps(rows))
 
 

@@ -1,9 +1,10 @@
 """Buffers and offsets in the CSV of MiniMalloc.
 
-The header names the columns, in any order: ``id``, ``lower``, ``upper``, ``size``, where a lifespan is half-open,
-[lower, upper); ``alignment`` and ``offset`` where there are any. Fields are not quoted. MiniMalloc also knows
-``gaps`` (stretches in which a buffer is not needed) and ``hint``: they are refused unless empty, because nothing
-here reads them. ``KEPT`` columns say more about a buffer; they are carried through as they are.
+The header names the columns, in any order: ``id``, ``lower``, ``upper``, ``size``, where a lifespan is
+half-open, [lower, upper); ``alignment`` and ``offset`` where there are any. Fields are not quoted.
+MiniMalloc also knows ``gaps`` (stretches in which a buffer is not needed) and ``hint``: they are refused
+unless empty, because nothing here reads them. ``KEPT`` columns say more about a buffer; they are carried
+through as they are.
 
 Format: https://github.com/google/minimalloc, README and src/converter.cc.
 """
@@ -30,7 +31,7 @@ OLDER: Final = {
     "start": "lower",
     "end": "upper (= end + 1)",
 }
-"""Names of an older form of the format, in which lifespans are inclusive -> what to call the column instead."""
+"""Names of an older form of the format, with inclusive lifespans -> what to call the column instead."""
 
 MOST_BYTES: Final = 8 * 2**20
 LONGEST_ID: Final = 200
@@ -68,7 +69,7 @@ class BufferTable:
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
-    """Return a table as text; raise ValueError for a field that the format, which knows no quotes, cannot hold."""
+    """Return a table as text; raise ValueError for a field that a format without quotes cannot hold."""
     lines = [list(columns), *([str(row[column]) for column in columns] for row in rows)]
     for field in (field for line in lines for field in line):
         if not _UNQUOTED.fullmatch(field):
@@ -77,7 +78,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> st
 
 
 def read_buffers(path: str | Path) -> BufferTable:
-    """Read the buffers of ``path``; raise UserError with every problem: file, row (line), column, found, allowed."""
+    """Read the buffers of ``path``; raise UserError with every problem: file, row (line) and column."""
     file = str(path)
     lines = _lines(Path(path))
     columns = tuple(lines[0].split(","))

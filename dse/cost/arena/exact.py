@@ -1,10 +1,10 @@
 """The best placement by OR-tools CP-SAT, or a proof that none is as low as asked.
 
-Boxes on a plane: time is fixed, addresses are decided, no two boxes overlap, and everything ends below a given
-height. The lowest height comes from such decisions: first at the bound, then between the last failure and the
-best placement. That works better than minimising the height (whose loose bound lets nothing be inferred), and
-a hint from the heuristic's placement, which is infeasible at every height asked for, leads the solver astray:
-with it neither of MiniMalloc's instances A and D is solved, without it both are.
+Boxes on a plane: time is fixed, addresses are decided, no two boxes overlap, and everything ends below a
+given height. The lowest height comes from such decisions: first at the bound, then between the last failure
+and the best placement. That works better than minimising the height (whose loose bound lets nothing be
+inferred), and a hint from the heuristic's placement, which is infeasible at every height asked for, leads
+the solver astray: with it neither of MiniMalloc's instances A and D is solved, without it both are.
 
 One worker and a limit in the solver's own deterministic time give the same map for the same input. A guard in
 seconds is there for machines so slow that somebody would wait too long; a result that it touched says so.
@@ -39,7 +39,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Solved:
-    """The best placement known, the height [B] below which none exists, and whether the guard ended a search."""
+    """The best placement known, the height [B] below which none exists; did the guard end a search?"""
 
     best: Placement
     least: int
@@ -47,7 +47,7 @@ class Solved:
 
 
 class _Answer(NamedTuple):
-    """Offsets [units] where there are any; otherwise whether their absence is proven; work; whether cut short."""
+    """Offsets [units] where there are any, or whether there are none for sure; the work that it took."""
 
     offsets: tuple[int, ...]
     infeasible: bool

@@ -16,6 +16,9 @@ from dse.cost.arena.skyline import fill_holes, fill_valleys
 EFFORT: Final = 90_000
 """Items that the search places, at most, over all leaves: about 0.6 s of one core."""
 
+MOST_RANKINGS: Final = 600
+"""Rankings that the search tries for one leaf, at most: a small one has seen most of them by then."""
+
 RANKINGS: Final[dict[str, Callable[[Item], tuple[float, ...]]]] = {
     "lifetime": lambda item: (-(item.last - item.first), -item.size),
     "area": lambda item: (-(item.last - item.first + 1) * item.size,),
@@ -79,7 +82,7 @@ def ranked(leaf: Leaf, name: str) -> list[int]:
 
 
 def by_contention(leaf: Leaf) -> list[int]:
-    """Return places by the fullest moment that an item lives through: those of the peak first, long-lived first."""
+    """Return places by the fullest moment that an item lives through, the fullest and longest first."""
     live = [0] * leaf.moments
     for item in leaf.items:
         for moment in range(item.first, item.last + 1):
@@ -97,9 +100,10 @@ def searched(
 ) -> Placement:
     """Return a placement at most as high as ``start``, from a search over rankings for the valleys.
 
-    Hill climbing that accepts equals, from the best greedy ranking: either an item that reaches above ``target``
-    [B] is ranked higher, or two items that are alive together change ranks. What counts is first the height and
-    then by how much the moments exceed the target in all. It ends at ``target``, or after ``items_placed``.
+    Hill climbing that accepts equals, from the best greedy ranking: either an item that reaches above
+    ``target`` [B] is ranked higher, or two items that are alive together change ranks. What counts is first
+    the height and then by how much the moments exceed the target in all. It ends at ``target``, or after
+    ``items_placed``.
     """
     draw, goal, best = random.Random(seed), target // unit, start
     order = min(
@@ -107,7 +111,7 @@ def searched(
     )
     offsets = _valleys(leaf, order)
     cost = _cost(leaf, offsets, goal)
-    for _ in range(items_placed // len(leaf.items)):
+    for _ in range(min(items_placed // len(leaf.items), MOST_RANKINGS)):
         if best.height <= target:
             break
         changed = (

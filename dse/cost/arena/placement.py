@@ -41,8 +41,8 @@ def place(
     Parameters
     ----------
     buffers: with unique ids, in any order.
-    capacity_bytes: the arena may not be larger [B]. With ``exact`` the solver then only decides whether there is
-        a placement within it, and only where the heuristic finds none.
+    capacity_bytes: the arena may not be larger [B]. With ``exact`` the solver then only decides whether
+        there is a placement within it, and only where the heuristic finds none.
     exact: let CP-SAT (extra ``arena``) improve what the heuristic leaves above the bound, or prove it best.
     seed: of the search over rankings and of the solver, 0 to 2**31 - 1.
     effort: items that the heuristic's search places, at most.
@@ -78,7 +78,7 @@ class _Parts:
         self.cut_short = False
 
     def _lower_bound(self, leaf: Leaf) -> int:
-        return lower_bound([self.buffers[item.index] for item in leaf.items])
+        return lower_bound([self.buffers[item.buffer] for item in leaf.items])
 
     @property
     def least_bytes(self) -> int:
@@ -109,15 +109,15 @@ class _Parts:
     def solve(self, capacity: int | None, seed: int, limits: Limits) -> None:
         """Let the solver improve the parts above the goal, the highest first.
 
-        With a capacity it is enough to decide whether a part stays within it; without, each is to be as low as
-        the least arena allows, and what a part is proven to need raises that for the parts that follow.
+        With a capacity it is enough to decide whether a part stays within it; without, each is to be as low
+        as the least arena allows, and what a part is proven to need raises that for the parts that follow.
         """
         unit = self.tree.unit_bytes
         for leaf in self._above(self.least_bytes if capacity is None else capacity):
             known = Solved(self.best[leaf], self.least[leaf])
             target = self._room(leaf, self.least_bytes if capacity is None else capacity)
             if known.best.height <= target or (capacity is not None and target < known.least):
-                continue  # a part solved before has raised the bound, or the capacity is known to be too small
+                continue  # a part before it raised the bound, or the capacity is known to be too small
             solve = lowered if capacity is None else decided
             known = solve(leaf, unit, known, target, seed, limits)
             self.best[leaf], self.least[leaf] = known.best, known.least

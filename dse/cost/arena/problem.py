@@ -140,12 +140,12 @@ def fullest(buffers: Iterable[ArenaBuffer]) -> tuple[int, int]:
 def lower_bound(buffers: Sequence[ArenaBuffer]) -> int:
     """Return bytes [B] that no placement can do without: the most live bytes, with unavoidable padding.
 
-    Padding counts as follows. Take the buffers alive during one operation whose alignment is at least some g.
-    Their offsets are multiples of g, so between one of them and the next above it lies at least its size
-    rounded up to g; only the topmost can end unrounded. Whichever that is, these buffers alone need the sum of
-    their rounded sizes less the largest padding among them. Buffers of smaller alignment may lie within the
-    padding, so they count for nothing here; with g = 1 all buffers count and there is no padding. The bound is
-    the largest such value over all operations and all alignments g that occur.
+    Padding counts as follows. Take the buffers alive during one operation whose alignment is at least some
+    g. Their offsets are multiples of g, so between one of them and the next above it lies at least its size
+    rounded up to g; only the topmost can end unrounded. Whichever that is, these buffers alone need the sum
+    of their rounded sizes less the largest padding among them. Buffers of smaller alignment may lie within
+    the padding, so they count for nothing here; with g = 1 all buffers count and there is no padding. The
+    bound is the largest such value over all operations and all alignments g that occur.
     """
     steps = {1} | {buffer.alignment for buffer in buffers}
     return max(_padded([one for one in buffers if one.alignment >= step], step) for step in steps)

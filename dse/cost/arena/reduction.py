@@ -2,21 +2,21 @@
 
 Four steps, each of which keeps an optimal placement:
 
-**Units.** Every offset is a multiple of the smallest alignment q, so no two buffers that fit raw collide when
-sizes are rounded up to q. Push every buffer down until it stands on 0 or on another one, rounded up to its own
-alignment: the arena does not grow, and every offset is now made of rounded sizes and of alignments above q.
-All of it is therefore counted in units of their greatest common divisor. Only the arena's own size needs raw
-bytes: a buffer that ends the arena need not pay for its padding.
+**Units.** Every offset is a multiple of the smallest alignment q, so no two buffers that fit raw collide
+when sizes are rounded up to q. Push every buffer down until it stands on 0 or on another one, rounded up to
+its own alignment: the arena does not grow, and every offset is now made of rounded sizes and of alignments
+above q. All of it is therefore counted in units of their greatest common divisor. Only the arena's own size
+needs raw bytes: a buffer that ends the arena need not pay for its padding.
 
-**Time.** Intervals that overlap pairwise share a point, so it is enough to look at the moments at which the set
-of live buffers is maximal: a lifespan becomes a range of such moments, and the rest of time vanishes.
+**Time.** Intervals that overlap pairwise share a point, so it is enough to look at the moments at which the
+set of live buffers is maximal: a lifespan becomes a range of such moments, and the rest of time vanishes.
 
 **Throughout.** Let b be alive during every moment, at offset o, and its size a multiple of the largest
-alignment. Nothing else ever lies within b's bytes, so all others are wholly below or wholly above. Move b to 0
-and those below up by its size: nothing collides, alignments hold, and the arena is as large as before, unless b
-ended it with padding unpaid. Hence all such buffers go to the bottom; the best arena over them is R + H, with R
-their summed size and H the best height of the rest; or, with the one b of them on top of everything,
-R - b + H rounded up to b's alignment + b's raw size. The smaller is taken.
+alignment. Nothing else ever lies within b's bytes, so all others are wholly below or wholly above. Move b
+to 0 and those below up by its size: nothing collides, alignments hold, and the arena is as large as before,
+unless b ended it with padding unpaid. Hence all such buffers go to the bottom; the best arena over them is
+R + H, with R their summed size and H the best height of the rest; or, with the one b of them on top of
+everything, R - b + H rounded up to b's alignment + b's raw size. The smaller is taken.
 
 **Components.** Where no remaining buffer lives across a moment's border, both sides are problems of their own
 that start from the same height. Each is reduced again.
@@ -37,9 +37,9 @@ DEEPEST: Final = 150
 
 
 class Item(NamedTuple):
-    """One buffer: its place in the list given, moments ``first`` to ``last`` inclusive, sizes in units."""
+    """``buffer`` is its place in the list given; moments ``first`` to ``last`` inclusive, sizes in units."""
 
-    index: int
+    buffer: int
     first: int
     last: int
     size: int
@@ -83,18 +83,18 @@ class Reduced:
         def lay(node: Node | Leaf, base: int) -> None:
             if isinstance(node, Leaf):
                 offsets = zip(node.items, placed[node], strict=True)
-                found.update({item.index: (base + offset) * self.unit_bytes for item, offset in offsets})
+                found.update({item.buffer: (base + offset) * self.unit_bytes for item, offset in offsets})
                 return
             rest = max((_height(part, heights, self.unit_bytes) for part in node.parts), default=0)
             top = _top_item(node, rest, self.unit_bytes)
             for item in node.throughout:
                 if item is not top:
-                    found[item.index] = base * self.unit_bytes
+                    found[item.buffer] = base * self.unit_bytes
                     base += item.size
             for part in node.parts:
                 lay(part, base)
             if top is not None:
-                found[top.index] = (base + _on_top(top, rest, self.unit_bytes)) * self.unit_bytes
+                found[top.buffer] = (base + _on_top(top, rest, self.unit_bytes)) * self.unit_bytes
 
         lay(self.root, 0)
         return found
@@ -131,8 +131,8 @@ def _tree(items: list[Item], leaves: list[Leaf], depth: int = 0) -> Node | Leaf:
     if not throughout or depth == DEEPEST:
         leaves.append(Leaf(tuple(items), last + 1))
         return leaves[-1]
-    fixed = {item.index for item in throughout}
-    rest = [item for item in items if item.index not in fixed]
+    fixed = {item.buffer for item in throughout}
+    rest = [item for item in items if item.buffer not in fixed]
     return Node(throughout, tuple(_tree(part, leaves, depth + 1) for part in _components(rest)))
 
 
@@ -140,7 +140,7 @@ def _components(items: Sequence[Item]) -> list[list[Item]]:
     """Split ``items`` where nothing lives across; each part counts in moments of its own, from 0."""
     parts: list[list[Item]] = []
     begin = reach = -1
-    for item in sorted(_moments(items), key=lambda one: (one.first, one.index)):
+    for item in sorted(_moments(items), key=lambda one: (one.first, one.buffer)):
         if item.first > reach:
             parts.append([])
             begin = item.first

@@ -17,10 +17,10 @@ from dse.cost.arena.reduction import Item
 def fill_valleys(items: Sequence[Item], moments: int, ranking: Sequence[int]) -> list[int]:
     """Return offsets [units] of ``items`` by best fit on a skyline.
 
-    The skyline is the height reached so far at each moment. Of its local valleys one is taken: the first item
-    of ``ranking`` (places in ``items``) that lives within the valley alone is put on its floor; where there is
-    none, the floor is lifted to the lower of its neighbours. The order in which valleys are taken does not
-    matter, because no item of one reaches into another.
+    The skyline is the height reached so far at each moment. Of its local valleys one is taken: the first
+    item of ``ranking`` (places in ``items``) that lives within the valley alone is put on its floor; where
+    there is none, the floor is lifted to the lower of its neighbours. The order in which valleys are taken
+    does not matter, because no item of one reaches into another.
 
     After T. Sekiyama et al., "Profile-guided memory optimization for deep neural networks", 2018, which takes
     the longest-lived item first.

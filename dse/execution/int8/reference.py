@@ -177,14 +177,12 @@ class Step:
         if (Holds.SAVED_INPUT, layer) in own:
             own[Holds.SAVED_INPUT, layer] = self._saved(producers[0], own[Holds.SAVED_INPUT, layer])
         errors = self.arithmetic.input_errors(layer, error, self._parts(layer), own)
-        handed: set[int] = set()
         for producer, found in zip(producers, errors, strict=True):
             if producer not in self._needed:
                 continue
             place, in_place = self._place(producer), self._root[producer] == self._root[layer]
-            if place == self._place(layer) and not in_place and place not in handed:
-                handed.add(place)  # the addition's own buffer goes on
-                continue
+            if place == self._place(layer) and not in_place:
+                continue  # the addition's own buffer goes on
             self._write(held, producer, None if in_place else held.get(place), found)
 
     # --- the update ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 import numpy as np
 
 from dse.plan.decisions import IntArray
@@ -14,8 +15,8 @@ class LevelSummary:
     """What one memory level holds [B].
 
     ``live_bytes`` are the most bytes alive at once, which no arena can be smaller than; ``bound_bytes`` is
-    the best lower bound that is known (the same, or more by alignment or by a solver's proof); ``method`` says
-    in words how the offsets were found.
+    the best lower bound that is known (the same, or more by alignment or by a solver's proof); ``method``
+    says in words how the offsets were found.
     """
 
     level: str

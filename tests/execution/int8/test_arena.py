@@ -12,13 +12,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dse.execution.fp32 import Fp32
+from dse.execution.int8.learning import frozen, inference
+from dse.execution.int8.prepare import prepared_forward
 from dse.execution.memory import Arena, Separate
+from dse.execution.optimisers import Optimiser
+from dse.execution.parameters import Given
 from dse.execution.plain import arena_step
-from dse.execution.step import Executor
-from dse.plan.decisions import TrainingPlan
+from dse.execution.samples import Samples
+from dse.execution.step import Executor, Inputs, Stages
+from dse.plan.decisions import PlanBatch, TrainingPlan
 from dse.plan.policy import UpdatePolicy
+from dse.plan.step import training_step
+from dse.plan.written import step_schedule
 from tests.execution.int8.arena_cases import FRAMES, case_of, placed, run_on
-from tests.execution.int8.small import network_of
+from tests.execution.int8.small import folded_parameters
 from tests.plan.strategies import BRANCHES, network, random_plans
 
 RESNET, MCUNET = "resnet8@width=0.5,classes=5", "mcunet-5fps@resolution=32"
@@ -142,22 +150,59 @@ def test_an_inference_in_the_same_memory_is_that_of_the_graph(changes):
     )
 
 
-TWICE = """
-{ kind = "conv2d", name = "stem", out_channels = 4, kernel = 3, then = ["relu"] },
-{ kind = "conv2d", name = "x", out_channels = 4, kernel = 3 },
-{ kind = "add", name = "twice", inputs = ["x", "x"] },
-{ kind = "global_avg_pool", name = "gap" }, { kind = "linear", name = "fc", out_features = "classes" }"""
-
-
-@pytest.mark.parametrize("errors", ["fp32", "int8"])
-def test_a_tensor_that_is_added_to_itself_gets_both_errors(errors):
-    workload = network_of(TWICE, 2, 6)
-    plan = replace(PLAN, cut=-1, backward_dtype=errors, **NONE)
-    require_equal(case_of(workload, plan, rate=0.3), moves=20)
-
-
 def test_memory_of_its_own_for_every_buffer_gives_the_same():
     case = case_of(network(BRANCHES), replace(PLAN, backward_dtype="int8"), rate=0.3)
     found = Executor(case.schedule, Separate(case.schedule), case.stages(), case.inputs()).learn()
     for key, value in case.reference().numbers.items():
         np.testing.assert_array_equal(found.parameters[key], value)
+
+
+# --- fp32 learning above an int8 frozen stage: the default plan ---
+
+FP32 = replace(PLAN, learning_dtype="fp32", weight_rounding="stochastic", replay_bits=32, **NONE)
+
+
+def fp32_case(**changes):
+    """A plan that learns in fp32, its int8 frozen stage and inference, and the parameters of all."""
+    workload, plan = network(BRANCHES), replace(FP32, **changes).canonical(network(BRANCHES))
+    folded, frames = folded_parameters(workload), np.random.default_rng(1).integers(0, 256, (6, 3, 16, 16))
+    known = FRAMES.decoded(frames.astype(np.uint8).reshape(-1), frames.shape)
+    edge = workload.cut_layer(plan.cut)
+    below = prepared_forward(workload, range(edge + 1), folded, known)
+    whole = prepared_forward(workload, range(len(workload.layers)), folded, known)
+    upper = Fp32(workload, optimiser=Optimiser(rate=0.1))
+    own = frozen(workload, plan, below.constants)
+    stages = Stages(upper, own, inference(workload, plan, whole.constants))
+    latents = own.real(edge, run_on(own, below.numbers, known, edge)[edge])
+    schedule = step_schedule(training_step(workload, PlanBatch.from_plans(workload, [plan])), plan)
+    given = Given(folded, {**below.numbers}, {**whole.numbers})
+    return schedule, stages, given, frames.astype(np.uint8), latents
+
+
+def fp32_step(schedule, stages, given, samples):
+    inputs = Inputs(given, samples, tuple(range(5)), frames=FRAMES)
+    return Executor(schedule, Arena(placed(schedule)), stages, inputs)
+
+
+def test_latents_of_an_int8_frozen_stage_inside_a_mini_batch_are_those_of_the_graph():
+    labels = np.array([0, 1, 2, 3])
+    schedule, stages, given, frames, latents = fp32_case(new_samples="recompute")
+    found = fp32_step(schedule, stages, given, Samples(frames[:4], labels)).learn()
+    schedule, stages, given, _, _ = fp32_case()
+    expected = fp32_step(schedule, stages, given, Samples(latents[:4], labels)).learn()
+    for key, value in expected.parameters.items():
+        np.testing.assert_array_equal(found.parameters[key], value)
+    assert found.loss == expected.loss
+    assert not np.array_equal(found.parameters["fc.weight"], given.learning["fc.weight"])
+
+
+def test_an_int8_inference_reads_the_copies_of_what_learns_in_fp32():
+    schedule, stages, given, frames, latents = fp32_case()
+    executor = fp32_step(schedule, stages, given, Samples(latents[:4], np.array([0, 1, 2, 3])))
+    x = FRAMES.decoded(frames[5].reshape(-1), (1, *frames[5].shape))
+    last = len(schedule.workload.layers) - 1
+    numbers = {**given.copies, **given.frozen}
+    values = run_on(stages.inference, numbers, x)
+    np.testing.assert_array_equal(
+        executor.infer(frames[5]).ravel(), stages.inference.real(last, values[last]).ravel()
+    )
