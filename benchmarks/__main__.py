@@ -1,7 +1,7 @@
 """Run all benchmarks, or those named on the command line, each in a process of its own.
 
-``python -m benchmarks [exact|study|measured|finetune|selection|startup ...]`` prints one table; exit code 1:
-a target is missed.
+``python -m benchmarks [exact|study|measured|finetune|selection|arena|startup ...]`` prints one table; exit
+code 1: a target is missed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from benchmarks import (
+    bench_arena,
     bench_exact,
     bench_finetune,
     bench_measured,
@@ -26,6 +27,7 @@ BENCHES = {
     "measured": (bench_measured.fashion, bench_measured.activity, bench_measured.digits),
     "finetune": (bench_finetune.measure,),
     "selection": (bench_selection.measure,),
+    "arena": (bench_arena.heuristic, bench_arena.public),
     "startup": (bench_startup.measure,),
 }
 

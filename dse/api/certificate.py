@@ -52,7 +52,7 @@ def certify_plan(
     exact: improve and prove by CP-SAT what the heuristic leaves above the bound (extra ``arena``).
     seed: of the placement.
 
-    Raises IllegalPlan, Unpriced, UserError.
+    Raises IllegalPlan, UserError.
 
     """
     event = {"operating_point": chosen.operating_point, "sleep_state": chosen.sleep_state}
@@ -65,7 +65,7 @@ def certify_plan(
         network=context.workload.name,
         board=context.board.label,
         plan_words=words_of(context, chosen),
-        promised_bytes=int(found.promised.ram_peak_bytes.ravel()[0]),
+        promised_bytes=found.promised_bytes,
         faults=faults_of(found.map),
         peaks=level_peaks(found.map, names, lambda plan: schedule_of(context, plan, alignment=alignment, **event)),
     )
@@ -205,7 +205,7 @@ def certify(
     execute: run one mini-batch and one inference inside the arenas, on random numbers.
     seed: of the placement and of the numbers.
 
-    Raises IllegalPlan, Unpriced, UserError.
+    Raises IllegalPlan, UserError.
 
     """
     context = context_of(network, board, duty=duty, preset=preset)

@@ -14,9 +14,9 @@ import numpy as np
 
 from dse.cost.arena import Arena, ArenaBuffer, live_bytes, place
 from dse.cost.context import Context
-from dse.cost.event import Costs
+from dse.cost.event import EventMemory, event_memory
 from dse.cost.memory import Placement, label_bytes
-from dse.cost.model import describe, event_choices, event_costs, step_costs
+from dse.cost.model import describe, event_choices, step_memory
 from dse.errors import Problem, UserError
 from dse.plan.decisions import PlanBatch, TrainingPlan
 from dse.plan.memory_map import MemoryMap, Placed
@@ -44,13 +44,13 @@ class LevelArena:
 
 @dataclass(frozen=True)
 class Certified:
-    """One plan with its map; ``promised`` is what the cost model says of the same plan."""
+    """One plan with its map; ``promised_bytes`` is the RAM peak that the cost model gives it [B]."""
 
     context: Context
     plan: TrainingPlan
     map: MemoryMap
     levels: tuple[LevelArena, ...]
-    promised: Costs
+    promised_bytes: int
 
     @property
     def fits(self) -> bool:
@@ -81,7 +81,7 @@ def certify(
     seed: of heuristic and solver.
     event: ``operating_point`` and ``sleep_state``, as for ``price``.
 
-    Raises IllegalPlan, Unpriced, and UserError for an alignment that is no power of two. A level that is too
+    Raises IllegalPlan, and UserError for an alignment that is no power of two. A level that is too
     small raises nothing: see ``LevelArena.fits``.
 
     """
@@ -90,7 +90,8 @@ def certify(
     written = _write(context, plan.canonical(context.workload), alignment, event)
     arenas = _arenas(context, written.schedule, written.codes, exact=exact, seed=seed)
     found = _map(context, written.schedule, written.codes, arenas)
-    return Certified(context, written.schedule.plan, found, arenas, written.costs)
+    promised = round(float(written.memory.ram_peak_bytes.ravel()[0]))
+    return Certified(context, written.schedule.plan, found, arenas, promised)
 
 
 def schedule_of(
@@ -102,20 +103,21 @@ def schedule_of(
 
 @dataclass(frozen=True)
 class _Written:
-    """One plan's schedule, the level of each of its buffers, and what the plan costs."""
+    """One plan's schedule, the level of each of its buffers, and the samples of its event."""
 
     schedule: StepSchedule
     codes: Mapping[str, int]
-    costs: Costs
+    memory: EventMemory
 
 
 def _write(context: Context, plan: TrainingPlan, alignment: int, event: Mapping[str, Any]) -> _Written:
     plans = PlanBatch.from_plans(context.workload, [plan])
     step, placement = describe(context, plans)
-    costs = event_costs(context, step_costs(context, plans), event_choices(context, plans, **event))
-    schedule = step_schedule(step, plan, alignment=alignment, samples=_samples(context, plan, costs))
+    placed = step_memory(context, plans, step, placement)
+    memory = event_memory(context, placed, event_choices(context, plans, **event))
+    schedule = step_schedule(step, plan, alignment=alignment, samples=_samples(context, plan, memory))
     kept = _without_absent(schedule, placement)
-    return _Written(kept, {one.id: _level(placement, costs, one) for one in kept.buffers}, costs)
+    return _Written(kept, {one.id: _level(placement, memory, one) for one in kept.buffers}, memory)
 
 
 def working_arenas(context: Context, plan: TrainingPlan) -> tuple[LevelArena, ...]:
@@ -146,23 +148,23 @@ def _map(
     return MemoryMap(schedule, entries, {level.level: level.arena.size_bytes for level in arenas})
 
 
-def _samples(context: Context, plan: TrainingPlan, costs: Costs) -> Mapping[Holds, int]:
+def _samples(context: Context, plan: TrainingPlan, memory: EventMemory) -> Mapping[Holds, int]:
     """Bytes of the samples that an event keeps, and of their labels."""
     label = label_bytes(context.workload.classes) if context.accounting.replay_headers else 0
-    cached = int(np.ravel(costs.cached_samples)[0])
+    cached = int(np.ravel(memory.counts.cached)[0])
     return {
-        Holds.NEW_SAMPLES: int(np.ceil(np.ravel(costs.new_sample_bytes)[0])),
-        Holds.REPLAYS: int(np.ceil(np.ravel(costs.replay_bytes)[0])),
+        Holds.NEW_SAMPLES: int(np.ceil(np.ravel(memory.sizes["new_samples"])[0])),
+        Holds.REPLAYS: int(np.ceil(np.ravel(memory.sizes["replay_samples"])[0])),
         Holds.NEW_LABELS: cached * label,
         Holds.REPLAY_LABELS: plan.n_replays * label,
     }
 
 
-def _level(placement: Placement, costs: Costs, buffer: StepBuffer) -> int:
+def _level(placement: Placement, memory: EventMemory, buffer: StepBuffer) -> int:
     if buffer.holds in (Holds.NEW_SAMPLES, Holds.NEW_LABELS):
-        return int(np.ravel(costs.new_sample_level)[0])
+        return int(np.ravel(memory.bulk.new_level)[0])
     if buffer.holds in (Holds.REPLAYS, Holds.REPLAY_LABELS):
-        return int(np.ravel(costs.replay_level)[0])
+        return int(np.ravel(memory.bulk.replay_level)[0])
     return int(placement.level[buffer.role][0])
 
 

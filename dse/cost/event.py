@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -112,7 +112,81 @@ class _Counts:
     replaced: FloatArray
 
 
-def _counts(context: Context, step: StepCosts, choices: Mapping[str, IntArray]) -> _Counts:
+class StepMemory(Protocol):
+    """What of a step decides the samples of an event; shapes as in ``StepCosts``, which has it all."""
+
+    @property
+    def peak_bytes(self) -> FloatArray:
+        """Bytes per level [B], (S, K)."""
+
+    @property
+    def ram_peak_bytes(self) -> FloatArray:
+        """RAM of the step [B], (S,)."""
+
+    @property
+    def replay_sample_bytes(self) -> FloatArray:
+        """One stored replay [B], (S,)."""
+
+    @property
+    def new_sample_bytes(self) -> FloatArray:
+        """One stored new sample [B], (S,)."""
+
+    @property
+    def new_per_batch(self) -> IntArray:
+        """New samples of a mini-batch, (S,)."""
+
+    @property
+    def replays_per_batch(self) -> IntArray:
+        """Replays of a mini-batch, (S,)."""
+
+    @property
+    def has_replay(self) -> BoolArray:
+        """Whether there is a replay buffer, (S,)."""
+
+    @property
+    def cached(self) -> BoolArray:
+        """Whether new samples are kept for later epochs, (S,)."""
+
+    @property
+    def recaptured(self) -> BoolArray:
+        """Whether new samples are captured again for each epoch, (S,)."""
+
+    @property
+    def frozen_new(self) -> BoolArray:
+        """Whether new samples pass the frozen stage inside the mini-batch, (S,)."""
+
+    @property
+    def frozen_replays(self) -> BoolArray:
+        """Whether replays do, (S,)."""
+
+    @property
+    def has_frozen(self) -> BoolArray:
+        """Whether anything is frozen, (S,)."""
+
+
+@dataclass(frozen=True)
+class EventMemory:
+    """The samples of an event: how many, how large [B], where, and the RAM with them [B]."""
+
+    counts: _Counts
+    sizes: dict[str, FloatArray]
+    bulk: Bulk
+    ram_peak_bytes: FloatArray
+
+
+def event_memory(context: Context, step: StepMemory, choices: Mapping[str, IntArray]) -> EventMemory:
+    """Size and place the samples of events; no price is asked. See ``event_costs`` for the arguments."""
+    counts = _counts(context, step, choices)
+    sizes = _sizes(context, step, choices, counts)
+    levels = context.board.levels
+    peaks = tuple(step.peak_bytes[..., k] for k in range(len(levels)))
+    bulk = place_bulk(context, peaks, sizes["new"], sizes["replay"], choices["replay_level"])
+    in_ram = np.array([level.volatile for level in levels])[bulk.replay_level]
+    ram = step.ram_peak_bytes + sizes["new"] + np.where(in_ram, sizes["replay"], 0.0)
+    return EventMemory(counts, sizes, bulk, np.asarray(ram))
+
+
+def _counts(context: Context, step: StepMemory, choices: Mapping[str, IntArray]) -> _Counts:
     images, epochs, n_replays = choices["images_per_event"], choices["epochs"], choices["n_replays"]
     per_epoch = images // step.new_per_batch
     used = per_epoch * step.new_per_batch
@@ -154,20 +228,18 @@ def event_costs(context: Context, step: StepCosts, choices: Mapping[str, IntArra
     tables = _tables(context)
     expanded = step.ram_peak_bytes.ndim == 2
     pick = _Picker(choices["operating_point"], expanded)
-    counts = _counts(context, step, choices)
-    sizes = _sizes(context, step, choices, counts)
-    peaks = tuple(step.peak_bytes[..., k] for k in range(len(context.board.levels)))
-    bulk = place_bulk(context, peaks, sizes["new"], sizes["replay"], choices["replay_level"])
+    memory = event_memory(context, step, choices)
+    counts, sizes, bulk = memory.counts, memory.sizes, memory.bulk
     programmed = blocks_programmed(
         context, bulk.replay_level, sizes["replay"], counts.replaced, step.replay_sample_bytes
     )
     seconds = _seconds(context, step, counts, bulk, programmed, tables, pick, choices)
     joules = _joules(context, step, counts, bulk, programmed, tables, pick, choices, seconds)
-    return _costs(context, step, counts, sizes, bulk, programmed, tables, pick, choices, seconds, joules)
+    return _costs(context, step, memory, programmed, tables, pick, choices, seconds, joules)
 
 
 def _sizes(
-    context: Context, step: StepCosts, choices: Mapping[str, IntArray], counts: _Counts
+    context: Context, step: StepMemory, choices: Mapping[str, IntArray], counts: _Counts
 ) -> dict[str, FloatArray]:
     header = context.accounting.replay_headers
     label = label_bytes(context.workload.classes) if header else 0
@@ -255,10 +327,11 @@ def _joules(
 
 
 def _costs(
-    context: Context, step: StepCosts, counts: _Counts, sizes: dict[str, FloatArray], bulk: Bulk,
-    programmed: FloatArray, tables: _Tables, pick: _Picker, choices: Mapping[str, IntArray],
-    seconds: dict[str, FloatArray], joules: dict[str, FloatArray],
+    context: Context, step: StepCosts, memory: EventMemory, programmed: FloatArray, tables: _Tables,
+    pick: _Picker, choices: Mapping[str, IntArray], seconds: dict[str, FloatArray],
+    joules: dict[str, FloatArray],
 ) -> Costs:  # fmt: skip
+    counts, sizes, bulk = memory.counts, memory.sizes, memory.bulk
     levels, capacity = context.board.levels, context.capacity_bytes
     event_s, event_j = np.asarray(sum(seconds.values())), np.asarray(sum(joules.values()))
     volatile = tables.volatile[bulk.replay_level]
@@ -267,7 +340,7 @@ def _costs(
     state = choices["sleep_state"] + 1
     short, short_level = _shortage(bulk.level_bytes, capacity)
     own, levelled = _wear(context, step, sizes, bulk, programmed)
-    ram = step.ram_peak_bytes + sizes["new"] + np.where(volatile, sizes["replay"], 0.0)
+    ram = memory.ram_peak_bytes
     shape = np.broadcast_shapes(np.shape(event_s), np.shape(ram))
     full = {
         "ram_peak_bytes": ram,

@@ -171,13 +171,14 @@ def _step_costs(context: Context, plans: PlanBatch, step: TrainingStep) -> StepC
     time, frozen = step_time(context, step, placement), frozen_time(context, step, placement)
     outside = byte_energy(context)
     clocks = context.clocks_hz
-    sample, new = sample_bytes(step, plans, whole=context.accounting.replay_headers)
     persist = placement.role_bytes[Role.PERSISTENT_COPY]
     copies = placement.level[Role.INFERENCE_COPY]
     head_s, head_bytes = head_event(context, step, placement)
     inference_s, inference_j = _inference(context, plans)
     level = placement.level[Role.PERSISTENT_COPY]
+    memory = step_memory(context, plans, step, placement)
     return StepCosts(
+        **vars(memory),
         minibatch_s=time.seconds.sum(axis=(2, 3)),
         minibatch_j=_outside_j(time.bytes_read, time.bytes_written, outside) + 0.0 * clocks,
         frozen_s=frozen.seconds,
@@ -191,21 +192,47 @@ def _step_costs(context: Context, plans: PlanBatch, step: TrainingStep) -> StepC
         copy_s=copy_cycles(context, step)[:, None] / clocks,
         copy_programmed=whole_blocks(context, copies, step.copy_bytes.astype(float)),
         copy_level=copies,
-        peak_bytes=placement.peak_bytes,
-        ram_peak_bytes=placement.ram_peak_bytes,
         nvm_bytes=_nonvolatile_bytes(context, placement),
         kept_mask=_kept_mask(context, placement, plans),
         persist_bytes=persist,
         persist_level=level,
         persist_programmed=whole_blocks(context, level, persist),
         persist_every=plans.persist_every,
+    )
+
+
+@dataclass(frozen=True)
+class PlacedStep:
+    """The memory of S steps, without any price; see ``dse.cost.event.StepMemory``."""
+
+    peak_bytes: FloatArray
+    ram_peak_bytes: FloatArray
+    replay_sample_bytes: FloatArray
+    new_sample_bytes: FloatArray
+    new_per_batch: IntArray
+    replays_per_batch: IntArray
+    has_replay: BoolArray
+    cached: BoolArray
+    recaptured: BoolArray
+    frozen_new: BoolArray
+    frozen_replays: BoolArray
+    has_frozen: BoolArray
+
+
+def step_memory(context: Context, plans: PlanBatch, step: TrainingStep, placement: Placement) -> PlacedStep:
+    """Return what of the steps of ``plans`` decides the samples of an event."""
+    sample, new = sample_bytes(step, plans, whole=context.accounting.replay_headers)
+    again = plans.new_samples == NEW_SAMPLES.index("recompute")
+    return PlacedStep(
+        peak_bytes=placement.peak_bytes,
+        ram_peak_bytes=placement.ram_peak_bytes,
         replay_sample_bytes=sample,
         new_sample_bytes=new,
         new_per_batch=plans.new_per_batch,
         replays_per_batch=plans.replays_per_batch,
         has_replay=plans.replay != REPLAYS.index("none"),
-        cached=plans.new_samples != NEW_SAMPLES.index("recompute"),
-        recaptured=plans.new_samples == NEW_SAMPLES.index("recompute"),
+        cached=~again,
+        recaptured=again,
         frozen_new=step.spec.frozen_new,
         frozen_replays=step.spec.frozen_replays,
         has_frozen=step.spec.cut_layer >= 0,

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from dse.errors import Problem, UserError
 from dse.execution.weighted import Weighted
-from dse.plan.buffers_forward import learning_mode
 from dse.plan.decisions import PlanBatch
 from dse.plan.learning import Learning, learning_of
 from dse.plan.operations import Holds, StepBuffer, StepSchedule
@@ -150,7 +149,7 @@ class Layout:
 
     @cached_property
     def _learning_tensors(self) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return tensors_of(self.workload, learning_mode(self.spec))
+        return tensors_of(self.workload, self.spec.structure.learning_in_place)
 
     @cached_property
     def _frozen_tensors(self) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:

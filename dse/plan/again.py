@@ -51,7 +51,7 @@ def norm_saved(spec: StepSpec, learning: Learning, layer: int) -> BoolArray:
 
 def clamp_saved(workload: Workload, spec: StepSpec, learning: Learning, layer: int) -> BoolArray:
     """Return where the requantised output of ``layer`` keeps a clamp mask of its own."""
-    tensors, position = tensors_of(workload, spec.structure.in_place)
+    tensors, position = tensors_of(workload, spec.structure.learning_in_place)
     tensor, kind = tensors[position[layer]], workload.layers[layer]
     clamps = tensor.root == layer and (kind.operator is not None or kind.element_operation == "add")
     if not clamps or any(workload.layers[member].saves == Saved.MASK for member in tensor.members):

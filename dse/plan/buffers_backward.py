@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dse.plan.buffers_forward import learning_mode
 from dse.plan.decisions import BoolArray, IntArray
 from dse.plan.learning import Learning
 from dse.plan.spec import StepSpec, mode_is
@@ -19,7 +18,7 @@ from dse.workload import Workload
 def add_errors(schedule: Schedule, spec: StepSpec, learning: Learning) -> None:
     """Add the error of each activation: from its last reader's backward pass until its producer's."""
     workload, clock = schedule.workload, schedule.clock
-    tensors, position = tensors_of(workload, learning_mode(spec))
+    tensors, position = tensors_of(workload, spec.structure.learning_in_place)
     for tensor in tensors:
         start = clock.backward(max(tensor.readers), 1) if tensor.readers else clock.loss
         width = spec.error_bytes(owner_of(workload, tensor))

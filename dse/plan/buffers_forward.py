@@ -56,7 +56,7 @@ def add_latents(schedule: Schedule, spec: StepSpec, learning: Learning, again: B
             value = Value(
                 "latents", Holds.LATENTS, -1, elements, start, clock.load, reads, readers, size * mask
             )
-            _add_value(schedule, spec, learning, value, ends, ~stored)
+            _add_value(schedule, spec, learning, again, value, ends, ~stored)
         _stored_latents(schedule, spec, learning, readers, elements, stored & ~twice)
         _latents_again(schedule, spec, learning, again, readers, elements, twice)
 
@@ -120,8 +120,7 @@ def _latents_again(
     if not here.any():
         return
     clock, workload = schedule.clock, schedule.workload
-    moments = [op for op in (clock.again(reader) for reader in readers) if op is not None]
-    later: Ends = [(max(moments), here)]
+    later = _later(schedule, again, readers, here)
     for reader in readers:
         unit = learning.unit_at(reader)
         if unit is None:
@@ -137,18 +136,22 @@ def _latents_again(
             Role.SAVED_ACTIVATIONS, "latents (stored width)", "read again by the first segment", clock.load,
             end, stored * mask, tuple(op for op in reads if op <= end), holds=Holds.STORED,
         )  # fmt: skip
-    size = spec.micro * elements * spec.act_bytes * here
-    reason = "inputs of the first segment, widened again"
-    schedule.add(
-        Role.TRANSIENT_ACTIVATIONS, "latents", reason, min(moments), max(moments), size, tuple(moments),
-        holds=Holds.LATENTS,
-    )  # fmt: skip
+    size = spec.micro * elements * spec.act_bytes
+    second = _later(schedule, again, readers, here)
+    for start, begins in _exclusive([(-op, mask) for op, mask in second], here):
+        for end, ends in _exclusive(second, begins):
+            between = tuple(sorted(op for op, _ in second if -start <= op <= end))
+            reason = "inputs of the first segment, widened again"
+            schedule.add(
+                Role.TRANSIENT_ACTIVATIONS, "latents", reason, -start, end, size * ends, between,
+                holds=Holds.LATENTS,
+            )  # fmt: skip
 
 
 def add_activations(schedule: Schedule, spec: StepSpec, learning: Learning, again: BoolArray) -> None:
     """Add every stay of the learning stage's tensors: in the forward pass, and where a segment runs again."""
     workload, clock, structure = schedule.workload, schedule.clock, spec.structure
-    for tensor in tensors_of(workload, learning_mode(spec))[0]:
+    for tensor in tensors_of(workload, spec.structure.learning_in_place)[0]:
         runs = learning.runs(tensor.root)
         width = spec.output_bytes(owner_of(workload, tensor))
         size = spec.micro * tensor.elements * width * runs
@@ -163,14 +166,9 @@ def add_activations(schedule: Schedule, spec: StepSpec, learning: Learning, agai
             clock.forward(tensor.last), reads, outside, size,
         )  # fmt: skip
         ends = [*_later(schedule, again, outside, runs), (first, runs)]
-        _add_value(schedule, spec, learning, value, ends, np.ones(len(spec), dtype=bool))
+        _add_value(schedule, spec, learning, again, value, ends, np.ones(len(spec), dtype=bool))
         if own is not None:
             _add_again(schedule, spec, learning, again, tensor, value, inside)
-
-
-def learning_mode(spec: StepSpec) -> str:
-    """Depthwise layers of the learning stage keep their inputs: their weight gradients may read them."""
-    return "none" if spec.structure.in_place == "none" else "elementwise"
 
 
 def _add_again(
@@ -181,21 +179,24 @@ def _add_again(
     clock = schedule.clock
     here = again[tensor.root]
     ends = _later(schedule, again, tuple({*tensor.members, *inside}), here)
-    start, settled = clock.again(tensor.root), clock.again(tensor.last)
-    if start is None or settled is None:
+    start = clock.again(tensor.root)
+    moments = [op for op in map(clock.again, tensor.members) if op is not None]
+    if start is None:
         return
+    settled = max(moments)
     reads = tuple(op for op in map(clock.again, inside) if op is not None) or (settled,)
     second = Value(
         value.name, value.holds, value.place, value.elements, start, settled, reads, inside, value.size * here
     )
-    _add_value(schedule, spec, learning, second, ends, np.ones(len(spec), dtype=bool))
+    _add_value(schedule, spec, learning, again, second, ends, np.ones(len(spec), dtype=bool))
 
 
 def _add_value(
-    schedule: Schedule, spec: StepSpec, learning: Learning, value: Value, ends: Ends, saves: BoolArray
-) -> None:
+    schedule: Schedule, spec: StepSpec, learning: Learning, again: BoolArray, value: Value, ends: Ends,
+    saves: BoolArray,
+) -> None:  # fmt: skip
     """Add one stay: until its last reader, or saved until the weight gradients have read it."""
-    whole = _save(schedule, spec, learning, value, saves)
+    whole = _save(schedule, spec, learning, again, value, saves)
     what = {Holds.LATENTS: "inputs of the learning stage"}.get(
         value.holds, "activation until its last reader"
     )
@@ -228,7 +229,7 @@ def _slots(schedule: Schedule, spec: StepSpec, reader: int) -> Iterator[tuple[in
 
 
 def _save(
-    schedule: Schedule, spec: StepSpec, learning: Learning, value: Value, saves: BoolArray
+    schedule: Schedule, spec: StepSpec, learning: Learning, again: BoolArray, value: Value, saves: BoolArray
 ) -> BoolArray:
     """Save a value for the weight gradients of its savers; return where its own buffer is what is saved."""
     workload = schedule.workload
@@ -251,7 +252,9 @@ def _save(
             )  # fmt: skip
             _packed(schedule, spec, value, reason, slot, spec.micro * value.elements
                     * (keep_all & narrow & ~packed & late))  # fmt: skip
-            _slice(schedule, spec, value, reader, reason, slot, count * (kept < channels) * late)
+            pieces = count * (kept < channels) * late
+            for start, mask in _slice_starts(schedule, again, value, reader):
+                _slice(schedule, spec, value, reader, reason, start, slot, pieces * mask)
             widens = narrow | (spec.operand_bytes(unit) > spec.act_bytes)
             _operand(schedule, spec, value.name, unit, slot, count * widens * late)
         whole |= keep_all & ~narrow
@@ -269,12 +272,24 @@ def _packed(
     )  # fmt: skip
 
 
+def _slice_starts(
+    schedule: Schedule, again: BoolArray, value: Value, reader: int
+) -> Iterator[tuple[int, BoolArray]]:
+    """A slice is taken when its unit runs; where that does not run again, as soon as its source is final."""
+    second = schedule.clock.again(reader)
+    if second is None:
+        yield schedule.clock.forward(reader), np.ones(again.shape[1], dtype=bool)
+    else:
+        yield second, again[reader]
+        yield value.settled, ~again[reader]
+
+
 def _slice(
-    schedule: Schedule, spec: StepSpec, value: Value, reader: int, reason: str, slot: int, count: IntArray
-) -> None:
-    """Hold the channels that a weight gradient needs, from when its unit runs."""
+    schedule: Schedule, spec: StepSpec, value: Value, reader: int, reason: str, start: int, slot: int,
+    count: IntArray,
+) -> None:  # fmt: skip
+    """Hold the channels that a weight gradient needs."""
     narrow = spec.packs_saved()
-    start = schedule.clock.last_forward(reader)
     name = f"{value.name} (slice)"
     schedule.add(
         Role.SAVED_ACTIVATIONS, name, reason, start, slot, count * spec.act_bytes * ~narrow,
@@ -325,7 +340,7 @@ def add_saved_by_layers(schedule: Schedule, spec: StepSpec, learning: Learning) 
 
 
 def _saved_reads(schedule: Schedule, index: int) -> tuple[int, ...]:
-    """A norm reads what it saved for its own gradient too, the other layers for their input gradient alone."""
+    """A norm reads what it saved for its own gradient too, others for their input gradient alone."""
     steps = (0, 1) if schedule.workload.layers[index].saves == Saved.NORM else (1,)
     return tuple(schedule.clock.backward(index, step) for step in steps)
 

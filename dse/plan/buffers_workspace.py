@@ -12,7 +12,7 @@ from dse.plan.decisions import IM2COL, BoolArray
 from dse.plan.learning import Learning
 from dse.plan.patches import regions_of
 from dse.plan.spec import StepSpec
-from dse.plan.tensors import overwrites_depthwise
+from dse.plan.tensors import tensors_of
 from dse.plan.timeline import Holds, Schedule
 from dse.plan.workspace import WorkspaceTable, unfolding, workspace_bytes
 from dse.vocabulary import DTYPE_BYTES, DTYPES, Role
@@ -75,7 +75,8 @@ def _frozen(
     clock, layer = schedule.clock, unit.layer
     seen = _seen(schedule, spec, unit)
     plane = unit.output_elements // unit.out_channels
-    in_place = spec.structure.in_place == "depthwise" and overwrites_depthwise(schedule.workload, layer)
+    tensors, position = tensors_of(schedule.workload, spec.structure.in_place)
+    in_place = unit.operator == "depthwise" and tensors[position[layer]].root != layer
     for dtype, width in FROZEN_WIDTHS:
         size = workspace_bytes(table, seen, "fwd", dtype, width, cores) + in_place * plane * width
         mine = (spec.frozen_bytes == width) & rows

@@ -11,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 
 from dse.plan.again import clamp_saved
-from dse.plan.buffers_forward import learning_mode
 from dse.plan.decisions import IntArray
 from dse.plan.learning import Learning
 from dse.plan.spec import SUM_BYTES, StepSpec
@@ -22,7 +21,7 @@ from dse.vocabulary import Role
 
 def add_int8_buffers(schedule: Schedule, spec: StepSpec, learning: Learning) -> None:
     """Add to ``schedule`` what plans that learn in int8 need; nothing for the others."""
-    for tensor in tensors_of(schedule.workload, learning_mode(spec))[0]:
+    for tensor in tensors_of(schedule.workload, spec.structure.learning_in_place)[0]:
         count = spec.micro * tensor.elements
         _clamp_mask(schedule, spec, learning, tensor, count)
         _error_sums(schedule, spec, learning, tensor, count * learning.error_needed[tensor.last])

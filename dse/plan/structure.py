@@ -132,6 +132,11 @@ class Structure:
     patches: Patches | None = None
     segments: tuple[tuple[int, int], ...] = ()
 
+    @property
+    def learning_in_place(self) -> str:
+        """How layers of the learning stage work: depthwise ones keep the inputs that gradients may read."""
+        return "none" if self.in_place == "none" else "elementwise"
+
     def segment_of(self, layer: int) -> tuple[int, int] | None:
         """Return the segment that ``layer`` is run again in; None where it runs once."""
         return next((span for span in self.segments if span[0] <= layer <= span[1]), None)

@@ -17,7 +17,6 @@ import numpy as np
 
 from dse.plan.again import runs_again
 from dse.plan.buffers_backward import takers
-from dse.plan.buffers_forward import learning_mode
 from dse.plan.decisions import TrainingPlan
 from dse.plan.operations import Operation, Phase, StepBuffer, StepSchedule
 from dse.plan.standing import Standing, standing_buffers
@@ -131,7 +130,7 @@ def _in_place(step: TrainingStep, buffer: Buffer) -> Iterator[int]:
     """Yield the operations by which layers rewrite the tensor in ``buffer``."""
     kinds = _BY_TENSOR.get(buffer.holds, ())
     learning = buffer.holds in (Holds.ACTIVATION, Holds.ERROR)
-    mode = learning_mode(step.spec) if learning else step.spec.structure.in_place
+    mode = step.spec.structure.learning_in_place if learning else step.spec.structure.in_place
     tensors, position = tensors_of(step.workload, mode)
     members = tensors[position[buffer.place]].members if kinds else ()
     for op, (kind, layer) in enumerate(step.schedule.clock.sequence):
@@ -181,7 +180,7 @@ def _handed_on(
 ) -> tuple[list[StepBuffer], dict[int, int]]:
     """Join the error of an addition with that of the input that takes it over, last addition first."""
     workload, learning = step.workload, step.learning
-    tensors, position = tensors_of(workload, learning_mode(step.spec))
+    tensors, position = tensors_of(workload, step.spec.structure.learning_in_place)
     errors = {buffer.place: buffer for buffer in buffers if buffer.holds == Holds.ERROR}
     under: dict[int, int] = {}
     for root in sorted(errors, reverse=True):

@@ -46,7 +46,7 @@ def test_the_peak_of_a_step_is_that_of_the_naive_walk(case):
     workload, plan = network(case[0]), case[1]
     naive = NaiveStep(workload, plan, *resolve(workload, plan))
     step = training_step(workload, PlanBatch.from_plans(workload, [plan]))
-    assert training_peak_bytes(step)[0] == naive.peak_bytes + naive.static_bytes
+    assert training_peak_bytes(step)[0] == naive.training_peak_bytes + naive.static_bytes
 
 
 def test_heads_bring_their_state():

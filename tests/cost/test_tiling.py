@@ -163,6 +163,14 @@ def test_the_unfolded_input_takes_room() -> None:
     assert best_tiling(unfolded, whole + 4 * 9 * 4 * 64).tiles == 1  # type: ignore[union-attr]
 
 
+def test_several_groups_share_a_tile() -> None:
+    """Twelve channels of depthwise 1x1 on 4x4 pixels: 132 B each; room for six, twice held."""
+    loops = Loops("depthwise", 12, 1, 1, 4, 4, 4, 4, (1, 1))
+    found = best_tiling(Call(loops, "fwd", 1, 4, 4, 4), 2 * 6 * 132)
+    assert found is not None
+    assert (found.groups, found.rows, found.tiles) == (6, 4, 2)
+
+
 def test_tiles_of_the_stated_set() -> None:
     assert ceil_splits(7).tolist() == [1, 2, 3, 4, 7]
 

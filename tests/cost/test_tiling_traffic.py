@@ -54,6 +54,7 @@ PLANS = st.builds(
     micro_batch=st.sampled_from([1, 5, 32]),
     learning_dtype=st.sampled_from(["fp32", "fp16"]),
     policy=st.sampled_from(["all", "bias", "last-3"]),
+    checkpoints=st.sampled_from(["none", "every 4"]),
 )
 
 
@@ -79,7 +80,7 @@ def test_a_step_moves_what_walks_of_its_tiles_move(plan: TrainingPlan) -> None:
         calls = step.calls[0, unit, pass_]
         transfers += calls * (walked.transfers - passage.tiles.transfers[0, unit, pass_] / calls)
         for operand, name in enumerate(("input", "weights", "output")):
-            times = calls if name == "weights" else samples / micro
+            times = calls if name == "weights" else calls * samples / (micro * -(-samples // micro))
             more = walked.read.get(name, 0) + walked.written.get(name, 0) - call.once_bytes(name)
             if call.accumulates and name == "weights":
                 more -= call.once_bytes(name)
@@ -204,6 +205,22 @@ def test_a_sparse_update_walks_only_the_channels_that_learn() -> None:
             kept * network.units[unit].input_elements
         )
         assert passage.tiles.transfers[0, unit, 2] == found.transfers * step.calls[0, unit, 2]
+
+
+def test_unfinished_sums_go_out_and_come_back() -> None:
+    """16 KiB for tiles: the first weight gradient of ResNet8 sees its pixels in several turns."""
+    network = load_network("resnet8")
+    context = Context(network, VEGA.with_values({"memory.L1.size_bytes": 24 * 1024}))
+    plan = TrainingPlan(cut=-1, replay="raw").canonical(network)
+    step, placement = describe(context, PlanBatch.from_plans(network, [plan]))
+    passage = step_tiles(context, step, placement)
+    assert passage is not None
+    extra = passage.tiles.extra
+    assert extra[..., WRITE, :, :].sum() > 0
+    time = step_time(context, step, placement)
+    once = sum(part.sum(axis=(0, 1, 2)) for part in step.traffic.values())
+    assert time.bytes_read[0, L2] == pytest.approx(once[READ] + extra[..., READ, :, :].sum(), rel=1e-9)
+    assert time.bytes_written[0, L2] == pytest.approx(once[WRITE] + extra[..., WRITE, :, :].sum(), rel=1e-9)
 
 
 def test_traffic_of_a_row_never_shrinks() -> None:

@@ -26,7 +26,21 @@ def parameters_of(network, plan, inputs):
     below = {layer.name for layer in network.layers[: network.cut_layer(plan.cut) + 1]}
     own, folded = inputs.parameters.learning, inputs.parameters.frozen
     found = {key: value for key, value in own.items() if key.rsplit(".", 1)[0] not in below}
-    return found | {key: value for key, value in folded.items() if key.rsplit(".", 1)[0] in below}
+    found |= {key: value for key, value in folded.items() if key.rsplit(".", 1)[0] in below}
+    return _absorbed(network, found) if plan.saved_bits < 32 else found
+
+
+def _absorbed(network, parameters):
+    """The same network with biases in front of norms moved into their means, as a device holds it.
+
+    What is saved in few bits is then the same, too: grids span values without the bias.
+    """
+    found = dict(parameters)
+    for unit in network.units:
+        mean, bias = f"{unit.name}.batch_norm.mean", f"{unit.name}.bias"
+        if mean in found and bias in found:
+            found[mean], found[bias] = found[mean] - found[bias], np.zeros_like(found[bias])
+    return found
 
 
 def selected(network, plan, inputs):

@@ -57,7 +57,7 @@ def test_inference_uses_what_was_learned(name):
 @pytest.mark.parametrize("decisions", [{}, {"patches": "2x2 to 1"}, {"in_place": "none"}], ids=str)
 @pytest.mark.parametrize("bits", [8, 6])
 def test_captured_images_become_latents_at_replay_bits(decisions, bits):
-    network, plan, inputs, executor, frame = begun("ds-cnn", {"cut": 3, "replay_bits": bits, **decisions})
+    network, _, inputs, executor, frame = begun("ds-cnn", {"cut": 3, "replay_bits": bits, **decisions})
     executor.capture(frame, 2)
     elements = network.cut_elements(3)
     size = -(-elements * bits // 8)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dse.plan.memory_map import MemoryMap, Placed
+from dse.plan.memory_map import Placed
 from dse.plan.operations import Holds
 from tests.execution.cases import (
     first_fit,
@@ -27,13 +27,21 @@ CASES = {
         SMALL[2], {"cut": 0, "optimiser": "momentum", "policy": "sparse 2 2:0.5"},
     ),
     "branches, recompute, saved bits": (
-        SMALL[0], {"cut": 0, "checkpoints": "every 3", "saved_bits": 8, "micro_batch": 4, "bn_mode": "batch_stats"},
+        SMALL[0],
+        {"cut": 5, "checkpoints": "every 1", "saved_bits": 8, "micro_batch": 4, "bn_mode": "batch_stats"},
     ),
-    "updates at once": (SMALL[1], {"cut": 0, "update": "in_place", "micro_batch": 4, "bn_mode": "frozen_stats"}),
-    "frozen stage inside": (SMALL[1], {"cut": 1, "replay": "raw", "new_samples": "cache_raw", "micro_batch": 3}),
+    "updates at once": (
+        SMALL[1], {"cut": 0, "update": "in_place", "micro_batch": 4, "bn_mode": "frozen_stats"},
+    ),
+    "frozen stage inside": (
+        SMALL[1], {"cut": 1, "replay": "raw", "new_samples": "cache_raw", "micro_batch": 3},
+    ),
     "patches": ("har-cnn-1d", {"cut": 3, "patches": "3x3 to 2"}),
     "head": ("har-cnn-1d", {"cut": 4, "head": "slda"}),
 }  # fmt: skip
+
+MOST = 120
+"""Mutants of one map, about; ``--long`` takes all."""
 
 
 def prepared(name, decisions):
@@ -51,13 +59,14 @@ def test_mutants_fail(name, place):
     memory_map = place(schedule)
     expected = outcome(memory_map, stages, inputs, frame)
     assert expected is not None
-    mutants = [*shortened(memory_map), *moved(memory_map, per_buffer=1)]
+    every = [*shortened(memory_map), *moved(memory_map, per_buffer=1)]
+    mutants = every[:: max(1, len(every) // MOST)]
     missed = [
         mutant.name for mutant in mutants
         if not mutant.equivalent and same(outcome(mutant.memory_map, stages, inputs, frame), expected)
     ]  # fmt: skip
     assert not missed
-    assert sum(not mutant.equivalent for mutant in mutants) >= 1.5 * len(schedule.buffers)
+    assert sum(not mutant.equivalent for mutant in mutants) >= 0.75 * len(mutants)
 
 
 @pytest.mark.slow
@@ -88,12 +97,13 @@ def test_equivalent_mutants_change_nothing_that_is_wanted():
 
 
 def test_a_move_is_judged_by_what_is_wanted_alone():
-    schedule, *_ = prepared(*CASES["everything learns"])
-    early = next(buffer for buffer in schedule.buffers if buffer.holds == Holds.LATENTS)
-    late = next(buffer for buffer in schedule.buffers if buffer.holds == Holds.OPERAND)
-    assert wanted(early)[1] < wanted(late)[0]
-    entries = one_after_another(schedule).entries
-    offsets = {entry.buffer.id: entry.offset for entry in entries}
-    memory_map = MemoryMap(schedule, entries, {"ram": 10**6})
-    onto = with_entry(memory_map, Placed(late, "ram", offsets[early.id]))
-    assert outcome(onto, *prepared(*CASES["everything learns"])[1:]) is not None
+    """On the bytes of what is read no more it is equivalent, though both may live; and it changes nothing."""
+    schedule, stages, inputs, frame = prepared(*CASES["everything learns"])
+    logits = next(buffer for buffer in schedule.buffers if buffer.id == "activation.fc2")
+    late = next(buffer for buffer in schedule.buffers if buffer.id == "error.fc1")
+    assert wanted(logits)[1] < wanted(late)[0]
+    memory_map = one_after_another(schedule)
+    offset = next(entry.offset for entry in memory_map.entries if entry.buffer is logits)
+    onto = with_entry(memory_map, Placed(late, "ram", offset))
+    expected = outcome(memory_map, stages, inputs, frame)
+    assert same(outcome(onto, stages, inputs, frame), expected)

@@ -1,4 +1,4 @@
-"""One mini-batch in an arena against PyTorch autograd on the same plan, and bit for bit against separate memory."""
+"""One mini-batch in an arena: against PyTorch autograd, and bit for bit against separate memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ PLANS = {
     "zoo: mcunet": ("mcunet-5fps", {"cut": 38, "micro_batch": 1}),
     "zoo: proxylessnas": ("proxylessnas-w0.3", {"cut": 53, "policy": "sparse 5 58:0.5"}),
     "everything learns": ("har-cnn-1d", {"cut": -1, "replay": "raw"}),
-    "everything learns, residual": ("resnet8", {"cut": -1, "replay": "raw", "new_per_batch": 1, "replays_per_batch": 1}),
+    "everything learns, residual": (
+        "resnet8", {"cut": -1, "replay": "raw", "new_per_batch": 1, "replays_per_batch": 1},
+    ),
     "branches": (BRANCHES, {"cut": 0}),
     "branches, nothing in place": (BRANCHES, {"cut": -1, "replay": "raw", "in_place": "none"}),
     "frozen statistics": ("resnet8", {"cut": 5, "bn_mode": "frozen_stats"}),
@@ -48,16 +50,21 @@ PLANS = {
     "replay bits 16": ("ds-cnn", {"cut": 5, "replay_bits": 16}),
     "replay bits 32": ("ds-cnn", {"cut": 5, "replay_bits": 32}),
     "dequantised inputs": ("ds-cnn", {"cut": 5, "first_input": "dequantised"}),
-    "momentum at once": ("ds-cnn", {"cut": 5, "optimiser": "momentum", "update": "immediate", "micro_batch": 4}),
+    "momentum at once": (
+        "ds-cnn", {"cut": 5, "optimiser": "momentum", "update": "immediate", "micro_batch": 4},
+    ),
     "adam in place": ("ds-cnn", {"cut": 5, "optimiser": "adam", "update": "in_place", "micro_batch": 4}),
     "lars": ("ds-cnn", {"cut": 5, "optimiser": "lars"}),
     "biases alone": ("resnet8", {"cut": 2, "policy": "bias"}),
-    "scales and shifts alone": (BRANCHES, {"cut": -1, "replay": "raw", "policy": "bias", "bn_mode": "frozen_stats"}),
+    "scales and shifts alone": (
+        BRANCHES, {"cut": -1, "replay": "raw", "policy": "bias", "bn_mode": "frozen_stats"},
+    ),
     "last two units": ("ds-cnn", {"cut": 5, "policy": "last-2"}),
     "channels": ("resnet8", {"cut": 5, "policy": "sparse 3 6:0.5 7:0.25", "bn_mode": "frozen_stats"}),
     "channels, grouped kernels": ("ds-cnn", {"cut": 3, "policy": "sparse 5 5:0.5 6:0.25 7:0.5"}),
     "channels at once": (
-        "resnet8", {"cut": 5, "policy": "sparse 3 6:0.5", "update": "in_place", "micro_batch": 4, "optimiser": "momentum"},
+        "resnet8",
+        {"cut": 5, "policy": "sparse 3 6:0.5", "update": "in_place", "micro_batch": 4, "optimiser": "momentum"},
     ),
     "recompute": ("ds-cnn", {"cut": 1, "checkpoints": "every 2", "bn_mode": "frozen_stats"}),
     "recompute from the input": ("har-cnn-1d", {"cut": -1, "replay": "raw", "checkpoints": "every 1"}),
@@ -114,7 +121,7 @@ def test_an_arena_changes_no_bit(name):
 
 def test_what_does_not_learn_stays():
     """Weights of other input channels, biases of units that only learn weights, frozen statistics."""
-    network, plan, schedule, stages, inputs = case("channels")
+    network, _, schedule, stages, inputs = case("channels")
     found = arena_step(first_fit(schedule), stages, inputs).parameters
     before = inputs.parameters.learning
     unit = network.units[6]
@@ -124,8 +131,8 @@ def test_what_does_not_learn_stays():
     assert np.array_equal(found[key][:, rest], before[key][:, rest])
     assert np.mean(found[key][:, channels] != before[key][:, channels]) > 0.9
     for part in ("mean", "variance"):
-        np.testing.assert_allclose(found[f"{unit.name}.batch_norm.{part}"], before[f"{unit.name}.batch_norm.{part}"],
-                                   rtol=1e-6, atol=1e-6)  # fmt: skip
+        name = f"{unit.name}.batch_norm.{part}"
+        np.testing.assert_allclose(found[name], before[name], rtol=1e-6, atol=1e-6)
 
 
 def test_state_goes_on_where_it_was():

@@ -17,8 +17,9 @@ class NaiveStep(NaiveFacts):
     """A backprop plan as it runs: every operation names what it writes and reads, nothing else lives.
 
     Operations are (kind, layer), as the schedule calls them; ``live`` are the bytes during each,
-    ``peak_bytes`` the most of them, ``training_peak_bytes`` without inference. Static roles (weights, optimiser
-    state) are in neither; kernels have no workspace but the channel plane of a depthwise convolution in place.
+    ``peak_bytes`` the most of them, ``training_peak_bytes`` without inference. Static roles (weights,
+    optimiser state) are in neither; kernels have no workspace but the channel plane of a depthwise
+    convolution in place.
     """
 
     def __init__(self, workload, plan, ratio, bias) -> None:
@@ -148,6 +149,7 @@ class NaiveStep(NaiveFacts):
             if self.kept(unit) and self._stored(unit.layer):
                 self._use_stored(unit.layer)
         self._pack(LATENTS, self.latent_elements())
+        self._take_slices(LATENTS)
 
     def _forward(self, layer: int, segment: tuple[int, int] | None = None) -> None:
         """Run a layer; what its backward pass needs is saved in the last run only."""
@@ -160,6 +162,7 @@ class NaiveStep(NaiveFacts):
         self.trace.use(value, self.m * self.size(layer) * self.act(layer))
         if layer == self.tail[self.tensor[layer]]:
             self._pack(value, self.size(layer))
+            self._take_slices(value)
         if segment == self.segment(layer):
             self._save(layer)
         if layer in self.unit_of:
@@ -187,6 +190,14 @@ class NaiveStep(NaiveFacts):
         if self.packs() and any(self._operand(r) == value and not self._stored(r) for r in keepers):
             self.trace.use(("packed", value), self.packed_bytes(count))
 
+    def _take_slices(self, value: object) -> None:
+        """Take what units of recomputed segments need of final values, if they do not run again themselves."""
+        for unit in self.learning_units():
+            layer = unit.layer
+            once = self.segment(layer) is not None and layer not in self.again
+            if once and self.keeps_slice(layer) and not self._stored(layer) and self._operand(layer) == value:
+                self._use_slice(layer)
+
     def _loss(self) -> None:
         self.trace.begin(("loss", -1))
         self.trace.use(self._value(self.top))
@@ -199,10 +210,6 @@ class NaiveStep(NaiveFacts):
         for layer in range(segment[0], segment[1] + 1):
             if layer in self.again:
                 self._forward(layer, segment)
-            elif self.keeps_slice(layer) and not self._stored(layer):
-                self.trace.begin(("recompute fwd", layer))  # takes its slice without computing
-                self._read(self._value(self.net.inputs[layer][0], segment))
-                self._use_slice(layer)
 
     def _backward(self, layer: int) -> None:
         unit_learns = layer in self.unit_of and self.own_learns(layer)

@@ -13,8 +13,14 @@ from typing import Final
 from dse.cost.arena.reduction import Item, Leaf
 from dse.cost.arena.skyline import fill_holes, fill_valleys
 
-EFFORT: Final = 90_000
-"""Items that the search places, at most, over all leaves: about 0.6 s of one core."""
+EFFORT: Final = 60_000
+"""Items that the search places, at most, over all leaves: about half a second of one core."""
+
+LARGE: Final = 1_500
+"""Items of a leaf at which each that is placed counts twice, because the work for one grows with the leaf."""
+
+HOLES_UP_TO: Final = 500
+"""Items of a leaf up to which holes are filled too: it takes quadratic time and seldom beats the valleys."""
 
 MOST_RANKINGS: Final = 600
 """Rankings that the search tries for one leaf, at most: a small one has seen most of them by then."""
@@ -67,6 +73,8 @@ def _greedy(leaf: Leaf, unit: int) -> Iterator[Placement]:
     for name in RANKINGS:
         offsets = fill_valleys(leaf.items, leaf.moments, ranked(leaf, name))
         yield placed(leaf, offsets, unit, f"valleys by {name}")
+    if len(leaf.items) > HOLES_UP_TO:
+        return
     orders = {name: ranked(leaf, name) for name in RANKINGS}
     orders["contention"] = by_contention(leaf)
     for name, order in orders.items():
@@ -111,7 +119,8 @@ def searched(
     )
     offsets = _valleys(leaf, order)
     cost = _cost(leaf, offsets, goal)
-    for _ in range(min(items_placed // len(leaf.items), MOST_RANKINGS)):
+    count = len(leaf.items)
+    for _ in range(min(items_placed // (count + count * count // LARGE), MOST_RANKINGS)):
         if best.height <= target:
             break
         changed = (

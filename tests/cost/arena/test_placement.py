@@ -26,8 +26,8 @@ from dse.cost.arena.reduction import reduced
 from dse.errors import NothingFits, UserError
 from tests.cost.arena.naive import buffer_lists, rows_of, smallest_arena
 
-# In 4 bytes f leaves a the byte 0 or 3, b leaves c the same two; say a is at 0 and c at 3. Then e (2 bytes) allows
-# d 1 or 3, and beside c only 1: bytes 0 and 2 are left for h, which needs two in a row.
+# In 4 bytes f leaves a the byte 0 or 3, b leaves c the same two; say a is at 0 and c at 3. Then e (2 bytes)
+# allows d 1 or 3, and beside c only 1: bytes 0 and 2 are left for h, which needs two in a row.
 FRAGMENTED = [
     ArenaBuffer("a", 0, 2, 1),
     ArenaBuffer("b", 4, 4, 3),
@@ -220,7 +220,7 @@ def test_a_mistake_of_an_allocator_is_an_internal_error(monkeypatch):
         return Arena(parts.buffers, {one.id: 0 for one in parts.buffers}, 99, 4, "broken", proven=False)
 
     monkeypatch.setattr(module._Parts, "arena", overlapping)
-    with pytest.raises(PlacementInvalid, match="overlap: 'a' and 'b'"):
+    with pytest.raises(PlacementInvalid, match="overlap: 'a' and 'f'"):
         place(FRAGMENTED)
 
 
