@@ -14,7 +14,7 @@ import numpy as np
 
 from dse.cost.arena import Arena, ArenaBuffer, live_bytes, place
 from dse.cost.context import Context
-from dse.cost.event import EventMemory, event_memory
+from dse.cost.event_memory import EventMemory, event_memory
 from dse.cost.memory import Placement, label_bytes
 from dse.cost.model import describe, event_choices, step_memory
 from dse.errors import Problem, UserError

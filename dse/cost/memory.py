@@ -85,7 +85,8 @@ def training_peak_bytes(step: TrainingStep) -> FloatArray:
 
     The largest live bytes over the schedule, and what is alive throughout: learning weights, optimiser state
     and head state. Frozen weights and the copies of learned ones count as non-volatile; replays, new samples
-    and labels stand beside the step; so does the inference between events. Kernels have the workspace that the step was described with.
+    and labels stand beside the step; so does the inference between events. Kernels have the workspace that
+    the step was described with.
     """
     return _working_peak(step, step.schedule.live_bytes()[:, : step.schedule.clock.update + 1])
 

@@ -24,6 +24,7 @@ from dse.cost.latency import (
     store_cycles,
 )
 from dse.cost.memory import KEPT_ORDER, Placement, label_bytes, place, sample_bytes
+from dse.cost.unfolding import require_measured_kernels
 from dse.errors import IllegalPlan, Problem, UnknownName
 from dse.plan.decisions import (
     NEW_SAMPLES,
@@ -167,6 +168,7 @@ def describe(context: Context, plans: PlanBatch) -> tuple[TrainingStep, Placemen
 
 
 def _step_costs(context: Context, plans: PlanBatch, step: TrainingStep) -> StepCosts:
+    require_measured_kernels(context, plans)
     placement = place(context, step, plans.persist_every > 0)
     time, frozen = step_time(context, step, placement), frozen_time(context, step, placement)
     outside = byte_energy(context)
@@ -203,7 +205,7 @@ def _step_costs(context: Context, plans: PlanBatch, step: TrainingStep) -> StepC
 
 @dataclass(frozen=True)
 class PlacedStep:
-    """The memory of S steps, without any price; see ``dse.cost.event.StepMemory``."""
+    """The memory of S steps, without any price; see ``dse.cost.event_memory.StepMemory``."""
 
     peak_bytes: FloatArray
     ram_peak_bytes: FloatArray

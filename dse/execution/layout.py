@@ -18,7 +18,7 @@ from dse.plan.learning import Learning, learning_of
 from dse.plan.operations import Holds, StepBuffer, StepSchedule
 from dse.plan.spec import StepSpec
 from dse.plan.techniques import build_spec
-from dse.plan.tensors import Tensor, tensors_of
+from dse.plan.tensors import VIEWS, Tensor, tensors_of
 from dse.workload import Shape, Unit, Workload
 from dse.workload.convolutions import BatchNorm, Convolution
 
@@ -164,6 +164,13 @@ class Layout:
         """Buffer of what ``layer`` writes in the learning stage; what comes before it are the latents."""
         root = self.tensor(layer).root if layer > self.cut_layer else self.cut_layer
         return (Holds.ACTIVATION, root) if root > self.cut_layer else (Holds.LATENTS, -1)
+
+    def is_view(self, layer: int) -> bool:
+        """Whether ``layer`` moves nothing: a flattened tensor in its own place, or what the loss takes over."""
+        kind, producer = self.workload.layers[layer], self.producer(layer)
+        if not kind.in_place or kind.element_operation not in VIEWS or layer <= self.cut_layer:
+            return False
+        return producer >= 0 and self.home(producer) == self.home(layer)
 
     def error_home(self, layer: int) -> int:
         """Place of the buffer with the error of what ``layer`` writes."""

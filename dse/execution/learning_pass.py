@@ -43,8 +43,9 @@ class LearningPass:
     loss: float = 0.0
 
     def run(self, operation: Operation) -> None:
-        """Execute one operation on the running micro-batch."""
-        _RUN[operation.kind](self, operation)
+        """Execute one operation on the running micro-batch; views move nothing."""
+        if operation.layer < 0 or not self.layout.is_view(operation.layer):
+            _RUN[operation.kind](self, operation)
         self.save_beginning(operation.number)
 
     def save_beginning(self, number: int) -> None:

@@ -58,12 +58,12 @@ def _overwrites(workload: Workload, index: int, in_place: str) -> bool:
     layer = workload.layers[index]
     if layer.in_place and layer.element_operation in VIEWS:
         return True
-    if in_place == "depthwise" and _overwrites_depthwise(workload, index):
+    if in_place == "depthwise" and overwrites_depthwise(workload, index):
         return True
     return layer.in_place and in_place != "none"
 
 
-def _overwrites_depthwise(workload: Workload, index: int) -> bool:
+def overwrites_depthwise(workload: Workload, index: int) -> bool:
     """Whether a layer is a depthwise convolution that can overwrite its input channel by channel."""
     source, layer = workload.inputs[index][0], workload.layers[index]
     if source < 0 or layer.operator_on(workload.shape_of(source)) != "depthwise":

@@ -91,7 +91,12 @@ def torch_step(network, plan, inputs, **options):
     learner.start_event(1)
     put_state(learner, inputs.parameters.state)
     loss = learner.step(*latents_of(network, plan, inputs), tuple(inputs.seen))
-    return loss, learner.parameters()
+    found, own = learner.parameters(), inputs.parameters.learning
+    for unit in network.units:  # biases that were moved stand where they stood
+        mean, bias = f"{unit.name}.batch_norm.mean", f"{unit.name}.bias"
+        if plan.saved_bits < 32 and mean in found and bias in found:
+            found[mean], found[bias] = found[mean] + own[bias], own[bias]
+    return loss, found
 
 
 def put_state(learner, state):

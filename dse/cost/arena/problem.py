@@ -9,12 +9,9 @@ import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 from dse.errors import Problem, UserError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LARGEST: Final = 2**40
 """Most bytes of a buffer and latest operation: sums over 100,000 of them stay within 64 bits."""
@@ -81,8 +78,8 @@ class Arena:
         """How far the arena lies above its bound, as a fraction of the bound."""
         return self.size_bytes / self.bound_bytes - 1.0 if self.bound_bytes else 0.0
 
-    def to_frame(self) -> pd.DataFrame:
-        """Return a row per buffer: id, start, end, size_bytes, alignment, offset."""
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame with a row per buffer: id, start, end, size_bytes, alignment, offset."""
         import pandas as pd
 
         frame = pd.DataFrame([asdict(buffer) for buffer in self.buffers])
