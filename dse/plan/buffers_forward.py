@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dse.plan.again import norm_saved
 from dse.plan.decisions import BoolArray, IntArray
 from dse.plan.learning import Learning
-from dse.plan.spec import StepSpec, mode_is
+from dse.plan.spec import StepSpec
 from dse.plan.tensors import Tensor, input_readers, owner_of, tensors_of
 from dse.plan.timeline import Content, Holds, Schedule
-from dse.vocabulary import Role, Saved
+from dse.vocabulary import Role
 from dse.workload import Workload
 
 Ends = list[tuple[int, BoolArray]]
@@ -308,55 +307,3 @@ def _operand(schedule: Schedule, spec: StepSpec, name: str, unit: int, slot: int
         Role.TRANSIENT_ACTIVATIONS, f"{name} (widened)", f"weight gradient of {owner.name}", slot, slot,
         count * spec.operand_bytes(unit), content=Content.OPERAND, holds=Holds.OPERAND, place=owner.layer,
     )  # fmt: skip
-
-
-# --- what other layers save ---
-
-
-def add_saved_by_layers(schedule: Schedule, spec: StepSpec, learning: Learning) -> None:
-    """Add what activations, pooling and batch norm leave behind for their backward pass."""
-    workload, clock = schedule.workload, schedule.clock
-    for index, layer in enumerate(workload.layers):
-        elements = spec.micro * int(workload.out_elements[index])
-        passes = learning.error_passes[index]
-        if layer.saves == Saved.MASK:
-            what, holds, size = "1-bit mask", Holds.MASK, -(-elements // 8) * passes
-        elif layer.saves == Saved.INPUT:
-            what, holds = "input", Holds.SAVED_INPUT
-            size = _held(workload, spec, index, spec.micro * int(workload.in_elements[index]) * passes)
-        elif layer.saves == Saved.INDEX:
-            what, holds, size = "index of the maximum", Holds.INDEX, elements * passes
-        elif layer.saves == Saved.NORM:
-            what, holds = "input and statistics", Holds.NORM
-            size = _norm_bytes(workload, spec, learning, index)
-        else:
-            continue
-        schedule.add(
-            Role.SAVED_ACTIVATIONS, f"{layer.name} ({what})", f"backward pass of {layer.name}",
-            clock.last_forward(index), clock.backward(index, 1), size, _saved_reads(schedule, index),
-            content=Content.MASK if layer.saves == Saved.MASK else Content.SAVED_OTHER,
-            holds=holds, place=index,
-        )  # fmt: skip
-
-
-def _saved_reads(schedule: Schedule, index: int) -> tuple[int, ...]:
-    """A norm reads what it saved for its own gradient too, others for their input gradient alone."""
-    steps = (0, 1) if schedule.workload.layers[index].saves == Saved.NORM else (1,)
-    return tuple(schedule.clock.backward(index, step) for step in steps)
-
-
-def _held(workload: Workload, spec: StepSpec, index: int, count: IntArray) -> IntArray:
-    """Bytes of ``count`` saved elements of layer ``index``: as computed, or at the saved bits."""
-    width = spec.output_bytes(int(workload.unit_of_layer[index]))
-    return np.where(spec.packs_saved(), spec.packed_bytes(count), count * width)
-
-
-def _norm_bytes(workload: Workload, spec: StepSpec, learning: Learning, index: int) -> IntArray:
-    """Bytes that a batch norm saves: its input, and the statistics that were computed over it."""
-    channels = workload.shapes[index][0]
-    needed = norm_saved(spec, learning, index)
-    saved = _held(workload, spec, index, spec.micro * int(workload.out_elements[index]) * needed)
-    statistics = 8 * channels * mode_is(spec, "batch_stats") + (
-        8 * min(32, channels) * spec.micro * mode_is(spec, "group")
-    )
-    return np.asarray(saved + statistics * needed, dtype=np.int64)

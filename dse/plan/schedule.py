@@ -18,8 +18,9 @@ from __future__ import annotations
 
 from dse.plan.again import runs_again
 from dse.plan.buffers_backward import add_errors, add_gradients
-from dse.plan.buffers_forward import add_activations, add_latents, add_saved_by_layers
+from dse.plan.buffers_forward import add_activations, add_latents
 from dse.plan.buffers_frozen import add_frozen_stage, add_inference
+from dse.plan.buffers_saved import add_saved_by_layers
 from dse.plan.buffers_workspace import add_workspaces
 from dse.plan.int8_buffers import add_int8_buffers
 from dse.plan.learning import learning_of

@@ -64,7 +64,7 @@ PLANS = {
     "channels, grouped kernels": ("ds-cnn", {"cut": 3, "policy": "sparse 5 5:0.5 6:0.25 7:0.5"}),
     "channels at once": (
         "resnet8",
-        {"cut": 5, "policy": "sparse 3 6:0.5", "update": "in_place", "micro_batch": 4, "optimiser": "momentum"},
+        {"cut": 5, "policy": "sparse 3 6:0.5", "update": "in_place", "micro_batch": 4, "optimiser": "adam"},
     ),
     "recompute": ("ds-cnn", {"cut": 1, "checkpoints": "every 2", "bn_mode": "frozen_stats"}),
     "recompute from the input": ("har-cnn-1d", {"cut": -1, "replay": "raw", "checkpoints": "every 1"}),

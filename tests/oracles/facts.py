@@ -193,6 +193,15 @@ class NaiveFacts:
 
     # -- what a layer leaves behind for its backward pass ------------------------------------
 
+    def fused(self, layer: int) -> list[int]:
+        """ReLUs in place on what ``layer`` writes, whose mask requantising to int8 already makes."""
+        kind = self.net.layers[layer]
+        sums = layer in self.unit_of or kind.element_operation in ("add", "concat")
+        if not (self.int8 and sums and self.act(layer) == 1):
+            return []
+        same = [other for other in self.tensor if self.tensor[other] == layer and other != layer]
+        return [other for other in same if self.net.layers[other].saves == "mask"]
+
     def saved(self, layer: int) -> int:
         """Bytes that the layer itself needs again; an input that a weight gradient needs is not its own."""
         kind, count, passes = self.net.layers[layer].saves, self.size(layer), self.error_passes(layer)

@@ -180,6 +180,8 @@ class NaiveStep(NaiveFacts):
 
     def _save(self, layer: int) -> None:
         self.trace.use(("saved", layer), self.saved(layer))
+        for other in self.fused(layer):
+            self.trace.use(("saved", other), self.saved(other))
         self.trace.use(("clamped", layer), self.clamp_mask(layer))
         if self.keeps_slice(layer) and not self._stored(layer):
             self._use_slice(layer)
@@ -195,8 +197,9 @@ class NaiveStep(NaiveFacts):
         for unit in self.learning_units():
             layer = unit.layer
             once = self.segment(layer) is not None and layer not in self.again
-            if once and self.keeps_slice(layer) and not self._stored(layer) and self._operand(layer) == value:
-                self._use_slice(layer)
+            if once and self.keeps_slice(layer) and not self._stored(layer):
+                if self._operand(layer) == value:
+                    self._use_slice(layer)
 
     def _loss(self) -> None:
         self.trace.begin(("loss", -1))
