@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,11 +18,15 @@ from dse.errors import Problem, UserError
 from dse.hardware import HardwareProfile
 from dse.plan.decisions import TrainingPlan
 from dse.plan.memory_map import MemoryMap
+from dse.plan.policy import UpdatePolicy
 from dse.plan.written import ALIGNMENT
 from dse.report.certificate import Certificate, LevelSummary, level_peaks
 from dse.report.document import slug
 from dse.report.inputs import ExploredRun, load_run
 from dse.workload import Workload
+
+Stages = Callable[[str], Callable[[int, int], None]]
+"""Takes the name of a stage, and gives what receives how much of it is done, and of how much."""
 
 BEST: Final = "best"
 """The point that is best in the run's first objective: the first that has a name."""
@@ -67,7 +71,7 @@ def certify_plan(
         plan_words=words_of(context, chosen),
         promised_bytes=found.promised_bytes,
         faults=faults_of(found.map),
-        peaks=level_peaks(found.map, names, lambda plan: schedule_of(context, plan, alignment=alignment, **event)),
+        peaks=level_peaks(found.map, names, lambda plan: schedule_of(context, plan, alignment=alignment)),
     )
 
 
@@ -96,8 +100,10 @@ def faults_of(memory_map: MemoryMap) -> tuple[str, ...]:
 
 def words_of(context: Context, chosen: Decided) -> tuple[str, ...]:
     """Return the decisions of a plan that differ from what every plan starts from, as ``name = value``."""
-    usual = decisions_of(TrainingPlan(cut=chosen.plan.cut))
-    mine = decisions_of(chosen.plan)
+    default = TrainingPlan(cut=chosen.plan.cut)
+    usual = vars(default) | decisions_of(default)
+    mine = decisions_of(chosen.plan) | {"policy": UpdatePolicy.parse(chosen.plan.policy).name}
+    mine["batch"] = "{} new + {} replays".format(*mine["batch"])
     shown = {name: value for name, value in mine.items() if name == "cut" or value != usual.get(name)}
     shown["operating_point"] = context.board.operating_points[chosen.operating_point].name
     return tuple(f"{name} = {value}" for name, value in shown.items())
@@ -173,6 +179,15 @@ def _listed(names: Mapping[str, Any]) -> str:
 # --- what Python users call ---
 
 
+def _executed(found: Certificate, seed: int, stages: Stages | None) -> Certificate:
+    """Return the certificate with what an execution inside the arenas showed; a failure is a fault."""
+    from dse.execution.trial import trial
+
+    run = trial(found.map, seed=seed, progress=stages("executing") if stages else None)
+    faults = found.faults if run.equal or not run.executed else (*(found.faults or ()), run.text)
+    return replace(found, executed=run.text, faults=faults)
+
+
 @dataclass(frozen=True)
 class CertifiedPoint:
     """The certificate of a point of a run, and the folder in the run that it belongs in."""
@@ -193,6 +208,7 @@ def certify(
     exact: bool = False,
     execute: bool = True,
     seed: int = 0,
+    stages: Stages | None = None,
     **decisions: Any,
 ) -> Certificate:
     """Place every buffer of a plan, check the map, and run a step inside it.
@@ -204,6 +220,7 @@ def certify(
     exact: improve and prove by CP-SAT what the heuristic leaves above the bound (extra ``arena``).
     execute: run one mini-batch and one inference inside the arenas, on random numbers.
     seed: of the placement and of the numbers.
+    stages: receives each long stage by name, and gives what receives its progress.
 
     Raises IllegalPlan, UserError.
 
@@ -211,7 +228,7 @@ def certify(
     context = context_of(network, board, duty=duty, preset=preset)
     chosen = decided(context, plan, decisions)
     found = certify_plan(context, chosen, alignment=alignment, exact=exact, seed=seed)
-    return _executed(context, found, seed) if execute else found
+    return _executed(found, seed, stages) if execute else found
 
 
 def certify_point(
@@ -223,10 +240,14 @@ def certify_point(
     exact: bool = False,
     execute: bool = True,
     seed: int = 0,
+    stages: Stages | None = None,
     out: str | Path = "runs",
 ) -> CertifiedPoint:
-    """Certify a point of a run's front; see ``point_of`` for ``run``, ``point``, ``board`` and ``out``."""
+    """Certify a point of a run's front; see ``point_of`` for ``run``, ``point``, ``board`` and ``out``.
+
+    The other parameters are those of ``certify``.
+    """
     meant = point_of(run, out, point, board)
     found = certify_plan(meant.context, meant.decided, alignment=alignment, exact=exact, seed=seed)
-    found = _executed(meant.context, found, seed) if execute else found
+    found = _executed(found, seed, stages) if execute else found
     return CertifiedPoint(found, meant.folder / f"plan-{slug(meant.name)}", meant.design)

@@ -10,10 +10,10 @@ from dse.cli.options import Board, Network, Plan, Preset, with_decisions
 
 Alignment = Annotated[int, typer.Option(help="Bytes that every offset is a multiple of, a power of two; "
     "TensorFlow Lite Micro needs 16.", metavar="BYTES")]  # fmt: skip
-Exact = Annotated[bool | None, typer.Option("--exact/--heuristic", help="Improve and prove the placement by a "
-    "solver (extra 'arena'); without either, where the solver is installed.", show_default=False)]  # fmt: skip
+Exact = Annotated[bool | None, typer.Option("--exact/--heuristic", show_default=False, help="Improve and "
+    "prove the placement by a solver (extra 'arena'); without either, where it is installed.")]  # fmt: skip
 Execute = Annotated[bool, typer.Option("--execute/--no-execute",
-    help="Run one training step and one inference inside the arenas.")]  # fmt: skip
+    help="Run one mini-batch and one inference inside the arenas.")]  # fmt: skip
 Seed = Annotated[int, typer.Option(help="Of the placement and of the numbers that are executed.")]
 
 
@@ -39,10 +39,13 @@ def plan(
     does not fit or does not hold.
     """
     import dse
+    from dse.cli.progress import stages
 
-    found = dse.certify_point(
-        run, point, board=board, alignment=alignment, exact=_exact(exact), execute=execute, seed=seed, out=out
-    )
+    with stages("operations") as shown:
+        found = dse.certify_point(
+            run, point, board=board, alignment=alignment, exact=_exact(exact), execute=execute, seed=seed,
+            out=out, stages=shown,
+        )  # fmt: skip
     return _write(found.certificate, to or str(found.folder))
 
 
@@ -62,11 +65,13 @@ def certify(
 ) -> int:
     """Write the certificate of any plan; see ``dse plan`` for what it holds."""
     import dse
+    from dse.cli.progress import stages
 
-    found = dse.certify(
-        network, board, plan, preset=preset, alignment=alignment, exact=_exact(exact), execute=execute,
-        seed=seed, **decisions,
-    )  # fmt: skip
+    with stages("operations") as shown:
+        found = dse.certify(
+            network, board, plan, preset=preset, alignment=alignment, exact=_exact(exact), execute=execute,
+            seed=seed, stages=shown, **decisions,
+        )  # fmt: skip
     return _write(found, to)
 
 

@@ -64,6 +64,12 @@ class Arithmetic(Protocol):
         A kernel that clamps for a later layer in place keeps that layer's mask under that layer's place.
         """
 
+    def saved(self, producer: int, values: Array) -> FloatArray:
+        """Return what is saved at fewer bits of what ``producer`` wrote (-1: of what enters the stage).
+
+        What those bits give back goes to ``operand``, and to ``input_errors`` as kept, in fp32.
+        """
+
     # --- backward ---
 
     def loss(self, logits: Array, labels: IntArray, seen: Sequence[int], samples: int) -> Loss:

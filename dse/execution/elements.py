@@ -28,9 +28,9 @@ def hard_swish(x: Array) -> Array:
 
 
 def hard_swish_slope(x: Array) -> Array:
-    """Return the derivative of ``hard_swish`` at ``x``: 0 below -3, 1 above 3, x / 3 + 1/2 between."""
+    """Return the derivative of ``hard_swish`` at ``x``: 0 up to -3, 1 from 3 on, x / 3 + 1/2 between."""
     between = x / x.dtype.type(3) + x.dtype.type(0.5)
-    return np.asarray(np.where(x < -3, x.dtype.type(0), np.where(x <= 3, between, x.dtype.type(1))))
+    return np.asarray(np.where(x <= -3, x.dtype.type(0), np.where(x < 3, between, x.dtype.type(1))))
 
 
 def softmax(x: Array) -> Array:

@@ -94,6 +94,10 @@ class Fp32:
     def _shape(self, layer: int) -> Shape:
         return self.workload.shape_of(self.workload.inputs[layer][0])
 
+    def saved(self, producer: int, values: Array) -> FloatArray:
+        """See ``Arithmetic``."""
+        return values.astype(np.float32)
+
     # --- backward ---
 
     def loss(self, logits: Array, labels: IntArray, seen: Sequence[int], samples: int) -> Loss:

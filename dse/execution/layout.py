@@ -166,7 +166,7 @@ class Layout:
         return (Holds.ACTIVATION, root) if root > self.cut_layer else (Holds.LATENTS, -1)
 
     def is_view(self, layer: int) -> bool:
-        """Whether ``layer`` moves nothing: a flattened tensor in its own place, or what the loss takes over."""
+        """Whether ``layer`` moves nothing: a tensor flattened where it is, or what the loss takes over."""
         kind, producer = self.workload.layers[layer], self.producer(layer)
         if not kind.in_place or kind.element_operation not in VIEWS or layer <= self.cut_layer:
             return False

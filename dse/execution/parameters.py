@@ -23,9 +23,8 @@ from dse.workload import Unit
 
 Named = Mapping[str, Array]
 
-LEARNING: Final = (
-    Holds.LEARNING_WEIGHT, Holds.LEARNING_AFFINE, Holds.PERSISTENT_WEIGHT, Holds.PERSISTENT_AFFINE,
-)  # fmt: skip
+LEARNING: Final = (Holds.LEARNING_WEIGHT, Holds.LEARNING_AFFINE)
+PERSISTENT: Final = (Holds.PERSISTENT_WEIGHT, Holds.PERSISTENT_AFFINE)
 FROZEN: Final = (Holds.FROZEN_WEIGHT, Holds.FROZEN_AFFINE)
 COPIES: Final = (Holds.COPY_WEIGHT, Holds.COPY_AFFINE)
 
@@ -35,14 +34,16 @@ class Given:
     """Parameters by name, ``<layer>.<part>``, in the types of the arithmetics that use them.
 
     ``learning``: of the units above the cut; ``frozen``: of those below, batch norms folded; ``copies``: of
-    the inference copies of the units above. ``state``: words of optimiser state per learning tensor, zeros
-    unless given.
+    the inference copies of the units above; ``state``: words of optimiser state per learning tensor, as large
+    as the tensor or as what learns of it, zeros unless given; ``persistent``: what was last saved of the
+    learning parameters, these themselves unless given.
     """
 
     learning: Named
     frozen: Named = field(default_factory=dict)
     copies: Named = field(default_factory=dict)
     state: Mapping[str, Sequence[Array]] = field(default_factory=dict)
+    persistent: Named = field(default_factory=dict)
 
 
 class Parameters:
@@ -65,7 +66,7 @@ class Parameters:
     def put(self) -> None:
         """Write everything that stands throughout."""
         for buffer in self.layout.schedule.buffers:
-            if buffer.holds in (*LEARNING, *FROZEN, *COPIES):
+            if buffer.holds in (*LEARNING, *PERSISTENT, *FROZEN, *COPIES):
                 for piece in self.layout.pieces(buffer.holds, buffer.place):
                     values = self._given(buffer.holds, buffer.place, piece)
                     self._put(buffer.holds, buffer.place, piece.key, values)
@@ -76,6 +77,7 @@ class Parameters:
         unit = self.layout.workload.units[index]
         source = self.given.copies if holds in COPIES else self.given.learning
         source = self.given.frozen if holds in FROZEN and self.layout.is_frozen(index) else source
+        source = self.given.persistent if holds in PERSISTENT and self.given.persistent else source
         if piece.key not in source:
             allowed = f"an array of {piece.count} numbers for {holds.value}"
             raise UserError(Problem("execution", f"parameters.{piece.key}", "missing", allowed))

@@ -47,14 +47,17 @@ def global_average_error(shape: Shape, error: Array) -> Array:
 
 
 def largest(layer: Layer, x: Array) -> tuple[Array, Array]:
-    """Return the maximum of each window, and the first one's place in it, uint8; padding never wins."""
+    """Return the maximum of each window, and the first one's place in it, uint8.
+
+    ``x`` is in floating point, where padding can be less than every value. Raises UserError for a window that a
+    byte cannot index.
+    """
     window = Window.of(layer, x.shape[1:])
     if window.elements > LARGEST_WINDOW:
         found = f"{window.elements} elements, whose index is saved in one byte"
         allowed = f"{LARGEST_WINDOW} or fewer"
         raise UserError(Problem("network", f"layers.{layer.name}.kernel", found, allowed))
-    lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
-    patches = window.patches(lifted(x), lowest)
+    patches = window.patches(lifted(x), -np.inf)
     flat = patches.reshape(*patches.shape[:4], -1)
     index = flat.argmax(-1)
     values = np.take_along_axis(flat, index[..., None], -1)[..., 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -41,10 +41,10 @@ class Saving:
 
     # --- whole tensors and slices ---
 
-    def put(self, holds: Holds, place: int, values: Array) -> None:
-        """Hold ``values`` in a buffer, at the saved bits where the plan says so."""
+    def put(self, holds: Holds, place: int, producer: int, values: Array) -> None:
+        """Hold ``values`` that ``producer`` wrote in a buffer, at the saved bits where the plan says so."""
         if self.layout.saved_bits:
-            self.buffers.put_bytes(holds, place, self._narrowed(values))
+            self.buffers.put_bytes(holds, place, self._narrowed(self.arithmetic.saved(producer, values)))
         else:
             self.buffers.write(holds, place, values, self.arithmetic.dtype(holds, place))
 
@@ -77,7 +77,7 @@ class Saving:
         if holds in MASKS:
             self.buffers.put_bytes(holds, place, mask_packed(values))
         elif holds == Holds.SAVED_INPUT:
-            self.put(holds, place, values)
+            self.put(holds, place, self.layout.producer(place), values)
         elif holds == Holds.NORM:
             self._keep_norm(place, values)
         else:
@@ -135,12 +135,13 @@ class Saving:
     def save_inputs(self, operation: int, buffer: StepBuffer, samples: int) -> None:
         """Fill a packed tensor or a slice that begins with ``operation``."""
         if buffer.holds == Holds.PACKED:
-            self.put(Holds.PACKED, buffer.place, self.final(buffer.place, samples))
+            last = self.last(buffer.place)
+            self.put(Holds.PACKED, buffer.place, last, self.value(last, samples))
         elif buffer.holds == Holds.SLICE:
             unit = self.layout.owner(buffer.place)
             channels = self.layout.chosen(unit.index)
-            values = self.value(self.layout.producer(buffer.place), samples)
-            self.put(Holds.SLICE, buffer.place, values if channels is None else values[:, channels])
+            producer = self.layout.producer(buffer.place)
+            self.put(Holds.SLICE, buffer.place, producer, _taken(self.value(producer, samples), channels))
 
     def value(self, layer: int, samples: int) -> Array:
         """Return what ``layer`` wrote, or the latents (-1, or the last frozen layer)."""
@@ -148,9 +149,9 @@ class Saving:
         shape = (samples, *self.layout.workload.shape_of(layer))
         return self.buffers.read(holds, place, self.arithmetic.dtype(holds, place), shape)
 
-    def final(self, root: int, samples: int) -> Array:
-        """Return the tensor of ``root`` as its readers find it; the latents for -1."""
-        return self.value(self.layout.cut_layer if root < 0 else self.layout.tensor(root).last, samples)
+    def last(self, root: int) -> int:
+        """Return the layer behind which the tensor of ``root`` is as its readers find it; -1: the latents."""
+        return self.layout.cut_layer if root < 0 else self.layout.tensor(root).last
 
     def input_of(self, layer: int, samples: int) -> Array:
         """Return the kept channels of the input of ``layer``, as its weight gradient reads them: widened."""
@@ -188,7 +189,7 @@ class Saving:
             latents = latents.reshape(len(latents), *shape)
             latents = _taken(latents, self.layout.chosen(self.layout.owner(place).index))
         self.buffers.require_finite(latents)
-        self.buffers.put_bytes(Holds.STORED, place, self.levels.encoded(latents))
+        self.buffers.put_bytes(Holds.STORED, place, replace(self.levels, rounding="nearest").encoded(latents))
 
     def stored(self, place: int, shape: Shape) -> Array:
         """Return what ``store`` held, as the learning stage reads it."""

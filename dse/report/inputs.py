@@ -144,8 +144,8 @@ def _plain(value: Any) -> Any:
 class ExploredRun:
     """A run folder that was read back: its space, and the columns of front.csv, all boards, (k,) each.
 
-    ``data_hash`` is that of the data behind a measured accuracy, empty where none was measured; ``named`` are the
-    designs that have a name, by board.
+    ``data_hash`` is that of the data behind a measured accuracy, empty where none was measured; ``named`` are
+    the designs that have a name, by board.
     """
 
     folder: Path

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dse.report import text
-from dse.report.summary import completeness, fates, nearest_text
+from dse.report.summary import completeness, fates, nearest_text, placed_text
 from dse.report.tables import result as written_result
 from dse.report.tables import title
 from dse.search.result import BoardResult, SearchResult, why_nothing
@@ -32,6 +32,9 @@ def _board(found: SearchResult, result: BoardResult) -> Iterator[str]:
             yield text.wrapped(nearest_text(result.relaxation.design), 110, "  ")
     else:
         yield _named(found, result)
+        placed = placed_text(result.front)
+        if placed:
+            yield f"  {placed}"
     rows = [row for row in fates(counts) if not row[1].startswith(("on the front", "equal"))]
     if rows:
         yield text.table(("designs", "that are not on the front"), rows, indent="  ")

@@ -13,9 +13,10 @@ from dse.report.breakdown import changed
 from dse.report.estimate import RESULTS, plan_words
 from dse.report.runs import runs_text
 from dse.report.tables import accuracy_status, decided_columns, front_rows
-from dse.search.budgets import UTILISATION
+from dse.search.arenas import GAP
+from dse.search.budgets import NO_MAP, UTILISATION
 from dse.search.choices import DECISIONS
-from dse.search.result import BoardResult, Counts, SearchResult, why_nothing
+from dse.search.result import BoardResult, Counts, Front, SearchResult, why_nothing
 from dse.units import human_bytes
 
 LISTED: Final = 30
@@ -88,6 +89,10 @@ def _board(found: SearchResult, board: BoardReport, figures: Sequence[str]) -> I
         yield from _named(design)
     if len(result.front):
         yield from _front(result.front.columns, found.space.objectives)
+        placed = placed_text(result.front)
+        if placed:
+            said = f"{placed[0].upper()}{placed[1:]}."
+            yield f"{said} `dse plan` writes the map of a point, checked and executed."
     yield "### Where the other designs went"
     yield text.markdown(("designs", "what became of them"), fates(result.counts))
     if len(result.cuts) > 1:
@@ -118,7 +123,9 @@ def fates(counts: Counts) -> list[tuple[str, str]]:
         (f"{counts.unknown:,}", "within every budget, but of unknown accuracy"),
     ]
     rows += [
-        (f"{count:,}", f"over budget: {_budget(name)}") for name, count in counts.rejected.items() if count
+        (f"{count:,}", NO_MAP if name == NO_MAP else f"over budget: {_budget(name)}")
+        for name, count in counts.rejected.items()
+        if count
     ]
     rows += [(f"{count:,}", f"not possible: {reason}") for reason, count in counts.illegal.items() if count]
     unseen = counts.total - counts.evaluated
@@ -150,6 +157,15 @@ def cuts_text(found: SearchResult, result: BoardResult) -> str:
     header = ("network", "cut", f"designs {which}", "feasible", "on the front", "least RAM of any of them")
     note = "Where memory rejects a step before its replays are placed, its least RAM counts the step alone."
     return text.markdown(header, rows) + f"\n\n{note}"
+
+
+def placed_text(front: Front) -> str:
+    """Say how close the arenas of the front's points come to their live bytes; empty without placements."""
+    if GAP not in front.columns:
+        return ""
+    most = float(front.columns[GAP].max())
+    above = "at their live bytes" if most == 0 else f"at most {100 * most:.2g} % above their live bytes"
+    return f"every point of the front is placed in memory: RAM arenas {above}"
 
 
 def _budget(name: str) -> str:

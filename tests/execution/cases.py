@@ -145,8 +145,9 @@ def inputs_of(network, plan, seed=0, *, unseen=1):
     )
     folded = drawn_parameters(network, seed, folded=True)
     own = drawn_parameters(network, seed, folded=plan.bn_mode == "folded")
+    saved = drawn_parameters(network, seed + 1, folded=plan.bn_mode == "folded")
     return Inputs(
-        Given(own, folded, state=drawn_state(plan, own, seed)), samples, seen,
+        Given(own, folded, state=drawn_state(plan, own, seed), persistent=saved), samples, seen,
         drawn_channels(network, plan, seed), levels=latents, frames=frames,
     )  # fmt: skip
 

@@ -59,9 +59,17 @@ def with_entry(memory_map, entry, sizes=None):
     return MemoryMap(replace(memory_map.schedule, buffers=buffers), entries, sizes or memory_map.arena_bytes)
 
 
+def executed(memory_map):
+    """Entries of buffers that an execution comes by: at the network input nobody may store a frame."""
+    schedule = memory_map.schedule
+    if schedule.plan.cut >= 0 or captures(schedule):
+        return memory_map.entries
+    return [one for one in memory_map.entries if one.buffer.holds != Holds.FRAME or one.buffer.start > 0]
+
+
 def shortened(memory_map):
     """End every lifespan one operation early; one of a single operation then ends before it begins."""
-    for entry in memory_map.entries:
+    for entry in executed(memory_map):
         buffer = entry.buffer
         name = f"{buffer.id} ends early"
         reads = tuple(read for read in buffer.reads if read < buffer.end)
@@ -73,10 +81,10 @@ def shortened(memory_map):
 def moved(memory_map, per_buffer=2, seed=0):
     """Put every buffer onto neighbours that live at some moment at which it does, drawn by ``seed``."""
     draw = np.random.default_rng(seed)
-    for entry in memory_map.entries:
+    for entry in executed(memory_map):
         buffer = entry.buffer
         others = [
-            one for one in memory_map.entries
+            one for one in executed(memory_map)
             if one.buffer.id != buffer.id and one.offset != entry.offset
             and meet((buffer.start, buffer.end), (one.buffer.start, one.buffer.end))
         ]  # fmt: skip
@@ -87,7 +95,7 @@ def moved(memory_map, per_buffer=2, seed=0):
             mutant = with_entry(memory_map, place, {**memory_map.arena_bytes, place.level: size})
             conflict = any(
                 share_bytes(place, one) and meet(wanted(buffer), wanted(one.buffer))
-                for one in memory_map.entries
+                for one in executed(memory_map)
                 if one.buffer.id != buffer.id
             )
             yield Mutant(f"{buffer.id} onto {target.buffer.id}", mutant, not conflict)

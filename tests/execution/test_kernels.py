@@ -166,6 +166,7 @@ def test_layers_without_weights(kind, shape):
     layer = LAYER_KINDS[kind](name="x", inputs=("a",))
     arithmetic, place = around(layer, [shape])
     x = 5 * drawn((BATCH, *shape), 4)
+    x.ravel()[:5] = (-3, 0, 3, 6, -6)  # where slopes change
     output, (error_in,), _, error, _ = by_torch(layer, [shape], [x], {})
     forward = arithmetic.forward(place, [x], {}, keep=True)
     close(forward.output, output)

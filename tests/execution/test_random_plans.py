@@ -44,7 +44,7 @@ def agree(seed):
 
 
 def compare_with_torch(network, plan, inputs, mine):
-    """To 1e-5; where autograd itself is not that exact in fp32, as close to fp64 as it is, within a factor."""
+    """To 1e-5; where autograd in fp32 is not that exact itself, as close to fp64 as it is, by a factor."""
     _, theirs = by_torch.torch_step(network, plan, inputs)
     limit = 1e-5 if plan.saved_bits == 32 else NARROW
     if by_torch.difference(mine, theirs) < limit:

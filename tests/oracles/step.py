@@ -193,13 +193,13 @@ class NaiveStep(NaiveFacts):
             self.trace.use(("packed", value), self.packed_bytes(count))
 
     def _take_slices(self, value: object) -> None:
-        """Take what units of recomputed segments need of final values, if they do not run again themselves."""
+        """Take what units of recomputed segments need of final values, where they do not run again."""
         for unit in self.learning_units():
             layer = unit.layer
             once = self.segment(layer) is not None and layer not in self.again
-            if once and self.keeps_slice(layer) and not self._stored(layer):
-                if self._operand(layer) == value:
-                    self._use_slice(layer)
+            takes = self.keeps_slice(layer) and not self._stored(layer)
+            if once and takes and self._operand(layer) == value:
+                self._use_slice(layer)
 
     def _loss(self) -> None:
         self.trace.begin(("loss", -1))
