@@ -18,6 +18,7 @@ from benchmarks import (
     bench_selection,
     bench_startup,
     bench_study,
+    bench_zoo_arenas,
 )
 from benchmarks.figures import table
 
@@ -27,7 +28,7 @@ BENCHES = {
     "measured": (bench_measured.fashion, bench_measured.activity, bench_measured.digits),
     "finetune": (bench_finetune.measure,),
     "selection": (bench_selection.measure,),
-    "arena": (bench_arena.heuristic, bench_arena.public),
+    "arena": (bench_arena.heuristic, bench_arena.public, bench_zoo_arenas.zoo),
     "startup": (bench_startup.measure,),
 }
 

@@ -40,11 +40,6 @@ class Optimiser:
         if self.kind not in RULES:
             raise UnknownName("optimiser", self.kind, RULES, file="execution", key="optimiser")
 
-    @property
-    def words(self) -> int:
-        """Words of state per parameter."""
-        return STATE_WORDS[self.kind]
-
     def stepped(self, values: Array, gradient: Array, state: Sequence[Array]) -> Array:
         """Return ``values`` after one step by ``gradient``; ``state`` is written in place."""
         change = gradient

@@ -17,7 +17,7 @@ import numpy as np
 from dse.errors import Problem, UserError
 from dse.execution.arithmetic import Arithmetic, Array, Parts
 from dse.execution.buffers import Buffers
-from dse.execution.layout import SCALES, STATISTICS, Layout, Piece
+from dse.execution.layout import Layout, Piece
 from dse.plan.operations import Holds
 from dse.workload import Unit
 
@@ -220,6 +220,3 @@ class Parameters:
     @staticmethod
     def _buffer(key: str) -> Holds:
         return Holds.LEARNING_WEIGHT if key.endswith(".weight") else Holds.LEARNING_AFFINE
-
-
-__all__ = ["SCALES", "STATISTICS", "Given", "Parameters"]

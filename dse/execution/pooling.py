@@ -49,8 +49,8 @@ def global_average_error(shape: Shape, error: Array) -> Array:
 def largest(layer: Layer, x: Array) -> tuple[Array, Array]:
     """Return the maximum of each window, and the first one's place in it, uint8.
 
-    ``x`` is in floating point, where padding can be less than every value. Raises UserError for a window that a
-    byte cannot index.
+    ``x`` is in floating point, where padding can be less than every value. Raises UserError for a window that
+    a byte cannot index.
     """
     window = Window.of(layer, x.shape[1:])
     if window.elements > LARGEST_WINDOW:

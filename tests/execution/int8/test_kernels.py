@@ -311,14 +311,14 @@ def test_padding_never_wins_against_the_lowest_level():
 
 def test_hard_swish_is_a_table_that_keeps_its_input():
     x = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
-    source, target = Grid(0.04, -128, 127), Grid(0.02, -19, 236)
+    source, target = Grid(0.0625, -128, 127), Grid(0.02, -19, 236)  # both bends are on the grid
     arithmetic, layer, done = closed("hard_swish", (x,), (source,), target)
-    real = (np.arange(256) - 128) * 0.04
+    real = (np.arange(256) - 128) * 0.0625
     wanted = np.clip(np.floor(real * np.clip(real + 3, 0, 6) / 6 / 0.02 + 0.5), -19, 236)
     assert np.array_equal(done.output.ravel() - 19.0, wanted)
     assert np.array_equal(done.kept[Holds.SAVED_INPUT, layer], x)
     (passed,) = arithmetic.input_errors(layer, np.full(x.shape, 2.0, np.float32), {}, done.kept)
-    slope = np.where(real < -3, 0, np.where(real > 3, 1, real / 3 + 0.5))
+    slope = np.where(real <= -3, 0, np.where(real >= 3, 1, real / 3 + 0.5))
     np.testing.assert_allclose(passed.ravel(), 2 * slope, atol=1e-6)
 
 
