@@ -1,7 +1,7 @@
 """Run all benchmarks, or those named on the command line, each in a process of its own.
 
-``python -m benchmarks [exact|study|measured|finetune|selection|arena|startup ...]`` prints one table; exit
-code 1: a target is missed.
+``python -m benchmarks [exact|study|measured|finetune|selection|arena|certificate|startup ...]`` prints one
+table; exit code 1: a target is missed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from multiprocessing import get_context
 
 from benchmarks import (
     bench_arena,
+    bench_certificate,
     bench_exact,
     bench_finetune,
     bench_measured,
@@ -29,6 +30,7 @@ BENCHES = {
     "finetune": (bench_finetune.measure,),
     "selection": (bench_selection.measure,),
     "arena": (bench_arena.heuristic, bench_arena.public, bench_zoo_arenas.zoo),
+    "certificate": (bench_certificate.zoo, bench_certificate.execution),
     "startup": (bench_startup.measure,),
 }
 

@@ -26,7 +26,8 @@ def add_errors(schedule: Schedule, spec: StepSpec, learning: Learning) -> None:
         handed = _hands_on(schedule, spec, learning, tensors, position, tensor)
         name = f"error of {workload.layers[tensor.root].name}"
         reason = "error until its producer's backward pass"
-        for last, mask in ((0, handed), (2, ~handed)):
+        final = 1 if workload.layers[tensor.root].saves == Saved.NORM else 2
+        for last, mask in ((0, handed), (final, ~handed)):
             end = clock.backward(tensor.root, last)
             schedule.add(
                 Role.TRANSIENT_ACTIVATIONS, name, reason, start, end, size * mask,
@@ -39,9 +40,9 @@ def _error_reads(schedule: Schedule, learning: Learning, tensor: Tensor, last: i
     clock = schedule.clock
     if last == 0:
         return (clock.backward(tensor.root, 0),)
-    has_parameters = learning.unit_at(tensor.root) is not None
-    has_parameters |= schedule.workload.layers[tensor.root].saves == Saved.NORM
-    steps = (0, 1, 2) if has_parameters else (1,)
+    norm = schedule.workload.layers[tensor.root].saves == Saved.NORM
+    unit = learning.unit_at(tensor.root) is not None
+    steps = (0, 1, 2) if unit else (0, 1) if norm else (1,)
     return tuple(clock.backward(tensor.root, step) for step in steps)
 
 

@@ -50,7 +50,7 @@ def add_latents(schedule: Schedule, spec: StepSpec, learning: Learning, again: B
         once = max((clock.forward(reader) for reader in readers), default=clock.loss)
         ends: Ends = [(once, spec.backprop), (clock.update, ~spec.backprop)]
         ends += _later(schedule, again, readers, here & ~stored)
-        reads = _read_by(schedule, readers) or (once,)
+        reads = (*(_read_by(schedule, readers) or (once,)), clock.update)  # heads read them at the update
         for start, mask in _latent_starts(schedule, spec):
             value = Value(
                 "latents", Holds.LATENTS, -1, elements, start, clock.load, reads, readers, size * mask
@@ -119,7 +119,9 @@ def _latents_again(
     if not here.any():
         return
     clock, workload = schedule.clock, schedule.workload
-    later = _later(schedule, again, readers, here)
+    second = _later(schedule, again, readers, here)
+    first = [(-op, mask) for op, mask in _exclusive([(-op, mask) for op, mask in second], here)]
+    later: Ends = list(first)  # widened once, for all who run again
     for reader in readers:
         unit = learning.unit_at(reader)
         if unit is None:
@@ -136,13 +138,12 @@ def _latents_again(
             end, stored * mask, tuple(op for op in reads if op <= end), holds=Holds.STORED,
         )  # fmt: skip
     size = spec.micro * elements * spec.act_bytes
-    second = _later(schedule, again, readers, here)
-    for start, begins in _exclusive([(-op, mask) for op, mask in second], here):
+    for start, begins in first:
         for end, ends in _exclusive(second, begins):
-            between = tuple(sorted(op for op, _ in second if -start <= op <= end))
+            between = tuple(sorted(op for op, _ in second if start <= op <= end))
             reason = "inputs of the first segment, widened again"
             schedule.add(
-                Role.TRANSIENT_ACTIVATIONS, "latents", reason, -start, end, size * ends, between,
+                Role.TRANSIENT_ACTIVATIONS, "latents", reason, start, end, size * ends, between,
                 holds=Holds.LATENTS,
             )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from dse.workload import Workload
 
 def add_saved_by_layers(schedule: Schedule, spec: StepSpec, learning: Learning) -> None:
     """Add what activations, pooling and batch norm leave behind for their backward pass."""
-    workload, clock = schedule.workload, schedule.clock
+    workload = schedule.workload
     for index, layer in enumerate(workload.layers):
         elements = spec.micro * int(workload.out_elements[index])
         passes = learning.error_passes[index]
@@ -34,10 +35,12 @@ def add_saved_by_layers(schedule: Schedule, spec: StepSpec, learning: Learning) 
             size = _norm_bytes(workload, spec, learning, index)
         else:
             continue
-        for start, mask in _starts(schedule, spec, index):
+        for (start, mask), (reads, late) in product(
+            _starts(schedule, spec, index), _reads(schedule, spec, index)
+        ):
             schedule.add(
                 Role.SAVED_ACTIVATIONS, f"{layer.name} ({what})", f"backward pass of {layer.name}",
-                start, clock.backward(index, 1), size * mask, _saved_reads(schedule, index),
+                start, reads[-1], size * (mask & late), reads,
                 content=Content.MASK if layer.saves == Saved.MASK else Content.SAVED_OTHER,
                 holds=holds, place=index,
             )  # fmt: skip
@@ -57,10 +60,19 @@ def _starts(schedule: Schedule, spec: StepSpec, index: int) -> Iterator[tuple[in
     yield clock.last_forward(index), ~fused
 
 
-def _saved_reads(schedule: Schedule, index: int) -> tuple[int, ...]:
-    """A norm reads what it saved for its own gradient too, others for their input gradient alone."""
-    steps = (0, 1) if schedule.workload.layers[index].saves == Saved.NORM else (1,)
-    return tuple(schedule.clock.backward(index, step) for step in steps)
+def _reads(schedule: Schedule, spec: StepSpec, index: int) -> Iterator[tuple[tuple[int, ...], BoolArray]]:
+    """Operations of the backward pass that read what a layer saved, and the plans for which they do, (P,).
+
+    The gradient of a norm reads its input; its input gradient does too, unless the statistics are fixed.
+    """
+    clock, everybody = schedule.clock, np.ones(len(spec), dtype=bool)
+    gradient, back = clock.backward(index, 0), clock.backward(index, 1)
+    if schedule.workload.layers[index].saves != Saved.NORM:
+        yield (back,), everybody
+        return
+    fixed = mode_is(spec, "frozen_stats")
+    yield (gradient,), fixed
+    yield (gradient, back), ~fixed
 
 
 def _held(workload: Workload, spec: StepSpec, index: int, count: IntArray) -> IntArray:

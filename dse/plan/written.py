@@ -134,7 +134,8 @@ def _in_place(step: TrainingStep, buffer: Buffer) -> Iterator[int]:
     tensors, position = tensors_of(step.workload, mode)
     members = tensors[position[buffer.place]].members if kinds else ()
     for op, (kind, layer) in enumerate(step.schedule.clock.sequence):
-        if kind in kinds and layer in members and layer != buffer.place:
+        applies = kind == Kind.BWD_UPDATE and step.learning.unit_at(layer) is None  # a gradient, no error
+        if kind in kinds and layer in members and layer != buffer.place and not applies:
             yield op
 
 

@@ -173,8 +173,9 @@ class NaiveStep(NaiveFacts):
     def _read(self, value: object) -> None:
         """Read a buffer forward; latents that are gone are made again from the stored copy."""
         if value == LATENTS_AGAIN:
+            if value not in self.trace.size:  # widened once, for all who read it
+                self._use_stored(-1)
             self._use_latents(value)
-            self._use_stored(-1)
         else:
             self.trace.use(value)
 
@@ -227,13 +228,21 @@ class NaiveStep(NaiveFacts):
         self.trace.begin(("bwd_input", layer))
         if self.error_passes(layer):
             self._input_gradient(layer)
+        norm = self.net.layers[layer].saves == "norm"
+        if norm:
+            self._hold_error(layer)  # its update applies a gradient, and reads no error
         self.trace.begin(("bwd_weight+update", layer))
         if unit_learns and self.late:
             self._weight_gradient(layer)
         if norm_learns and self.late:
             self._use_norm_gradient(layer)
+        if not norm:
+            self._hold_error(layer)
+
+    def _hold_error(self, layer: int) -> None:
+        """An error stays until its producer is done with it."""
         if layer in self.errors and layer not in self.handed_on:
-            self.trace.hold(self.errors[layer])  # until its producer is done
+            self.trace.hold(self.errors[layer])
 
     def _use_norm_gradient(self, layer: int) -> None:
         if self.m == self.batch:
@@ -272,7 +281,8 @@ class NaiveStep(NaiveFacts):
         for producer in self.net.inputs[layer]:
             if self.error_needed(producer):
                 self._use_error(producer)
-        self.trace.use(("saved", layer), self.saved(layer))
+        if self.net.layers[layer].saves != "norm" or self.plan.bn_mode != "frozen_stats":
+            self.trace.use(("saved", layer), self.saved(layer))
         if self.late or not self.own_learns(layer):
             self.trace.use(("clamped", layer), self.clamp_mask(layer))
         if layer in self.unit_of:
