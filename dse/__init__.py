@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         sweep,
         train,
         validate,
+        write_certificate,
         write_run,
     )
 
@@ -86,6 +87,7 @@ __all__ = [
     "sweep",
     "train",
     "validate",
+    "write_certificate",
     "write_run",
 ]
 

@@ -174,6 +174,19 @@ def test_figures_come_back() -> None:
     assert figure._repr_png_().startswith(b"\x89PNG")  # what a notebook shows
 
 
+def test_a_certificate_is_drawn_listed_and_written(tmp_path: Path) -> None:
+    found = dse.certify("har-cnn-1d", "stm32l4r5", replay="none", batch=(1, 0), execute=False)
+    assert len(dse.draw(found).axes) == 1
+    frame = found.to_frame()
+    assert len(frame) == len(found.map.entries)
+    for level, rows in frame.groupby("level"):
+        assert (rows.offset + rows.size_bytes).max() == found.summary(str(level)).arena_bytes
+        assert rows.offset.is_monotonic_increasing
+    names = dse.write_certificate(found, str(tmp_path / "certificate"))
+    assert (tmp_path / "certificate" / "memory_map.h").is_file()
+    assert set(names) >= {"memory_map.csv", "memory_map.png", "peak.csv", "certificate.md"}
+
+
 def test_selections_and_contributions_are_drawn() -> None:
     contributions = dse.contribute("mcunet-5fps", published="mcunet-5fps-cars", out=None)
     assert len(dse.draw(contributions).axes) == 3

@@ -33,6 +33,7 @@ from dse.cost.model import describe, price
 from dse.hardware import HardwareProfile, list_boards, list_parts, load_board
 from dse.plan.decisions import PlanBatch, TrainingPlan
 from dse.plan.policy import UpdatePolicy
+from dse.report.certificate import write_certificate
 from dse.report.estimate import Estimate
 from dse.search import SearchResult, Space
 from dse.validation.comparison import Validation
@@ -166,5 +167,6 @@ __all__ = [
     "sweep",
     "train",
     "validate",
+    "write_certificate",
     "write_run",
 ]

@@ -1,4 +1,4 @@
-"""What was found, as a figure: a plan taken apart, a front, a study, selected schemes, contributions."""
+"""What was found, as a figure: a plan taken apart, a memory map, a front, a study, schemes, contributions."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from dse.cost.explain import Explanation
+from dse.report.certificate import Certificate
 from dse.search import SearchResult
 from dse.search.schemes.selection import Selection
 from dse.validation.contribute_table import ContributionTable
 from dse.validation.study_run import StudyResult
 
-Drawable = Explanation | SearchResult | StudyResult | Selection | ContributionTable
+Drawable = Explanation | Certificate | SearchResult | StudyResult | Selection | ContributionTable
 
 
 def draw(what: Drawable, board: str = "") -> Any:
@@ -53,6 +54,13 @@ def _explanation(what: Explanation) -> Any:
     return explanation_figure(what)
 
 
+def _memory_map(what: Certificate) -> Any:
+    from dse.report.certificate.map_info import map_info
+    from dse.report.figures import memory_map_figure
+
+    return memory_map_figure(map_info(what))
+
+
 def _study(what: StudyResult) -> Any:
     from dse.report.figures.study import study_figure
 
@@ -73,5 +81,6 @@ def _contributions(what: ContributionTable) -> Any:
 
 
 _DRAWN: Final[dict[type, Callable[[Any], Any]]] = {
-    Explanation: _explanation, StudyResult: _study, Selection: _selection, ContributionTable: _contributions,
+    Explanation: _explanation, Certificate: _memory_map, StudyResult: _study, Selection: _selection,
+    ContributionTable: _contributions,
 }  # fmt: skip

@@ -10,10 +10,10 @@ from dse.execution.packing import Levels
 from dse.execution.parameters import Given
 from dse.execution.samples import Samples
 from dse.execution.step import Inputs, Stages
+from dse.execution.trial.parameters import drawn_channels, drawn_parameters, drawn_state
 from dse.plan.decisions import PlanBatch, TrainingPlan
 from dse.plan.memory_map import MemoryMap, Placed
 from dse.plan.operations import Holds
-from dse.plan.spec import kept_channels
 from dse.plan.step import training_step
 from dse.plan.techniques import plan_problems
 from dse.plan.written import step_schedule
@@ -70,52 +70,8 @@ def schedule_of(network, plan, *, with_workspaces=True, alignment=4, cached=None
 # --- data ---
 
 
-def drawn_parameters(network, seed, *, folded):
-    """Parameters that matter everywhere: weights by fan-in, biases and statistics that are not neutral."""
-    draw = np.random.default_rng([seed, 1])
-    found = {}
-    for index, layer in enumerate(network.layers):
-        channels = network.shapes[index][:1]
-        inputs = network.shape_of(network.inputs[index][0])
-        if layer.kind == "batch_norm":
-            if not folded:
-                found[f"{layer.name}.gamma"] = draw.uniform(0.5, 1.5, channels)
-                found[f"{layer.name}.beta"] = draw.normal(0.1, 0.2, channels)
-                found[f"{layer.name}.mean"] = draw.normal(0, 0.2, channels)
-                found[f"{layer.name}.variance"] = draw.uniform(0.5, 1.5, channels)
-        elif layer.operator is not None:
-            if layer.kind == "linear":
-                shape = (layer.out_features, inputs[0])
-            else:
-                out, groups, kernel = layer.geometry(inputs)
-                shape = (out, inputs[0] // groups, *kernel)
-            found[f"{layer.name}.weight"] = draw.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
-            unit = next(unit for unit in network.units if network.layers[unit.layer] is layer)
-            if layer.bias_params(inputs) or (folded and unit.norm_channels):
-                found[f"{layer.name}.bias"] = draw.normal(0.05, 0.2, channels)
-    return {key: value.astype(np.float32) for key, value in found.items()}
-
-
-def drawn_state(plan, parameters, seed):
-    """Optimiser state in mid-event; Adam's second moments are far enough from zero to divide by."""
-    draw = np.random.default_rng([seed, 4])
-    found = {}
-    for key, value in parameters.items():
-        first = draw.normal(0, 0.1, value.shape).astype(np.float32)
-        second = draw.uniform(0.5, 1.5, value.shape).astype(np.float32)
-        found[key] = {"sgd": (), "adam": (first, second)}.get(plan.optimiser, (first,))
-    return found
-
-
-def drawn_channels(network, plan, seed):
-    """Input channels that learn, of the units where some do."""
-    ratio = PlanBatch.from_plans(network, [plan]).weight_ratio
-    kept = kept_channels(network, ratio)[0]
-    draw = np.random.default_rng([seed, 2])
-    return {
-        unit.index: np.sort(draw.permutation(unit.in_channels)[: kept[unit.index]])
-        for unit in network.units if 0 < kept[unit.index] < unit.in_channels
-    }  # fmt: skip
+GAIN = 2.0
+"""Activations keep their variance through rectifiers, and so do errors: small ones would not show."""
 
 
 def inputs_of(network, plan, seed=0, *, unseen=1):
@@ -143,11 +99,11 @@ def inputs_of(network, plan, seed=0, *, unseen=1):
         rows=np.arange(plan.new_per_batch)[::-1].copy(),
         replay_rows=draw.permutation(plan.n_replays)[: plan.replays_per_batch],
     )
-    folded = drawn_parameters(network, seed, folded=True)
-    own = drawn_parameters(network, seed, folded=plan.bn_mode == "folded")
-    saved = drawn_parameters(network, seed + 1, folded=plan.bn_mode == "folded")
+    folded = drawn_parameters(network, seed, folded=True, gain=GAIN)
+    own = drawn_parameters(network, seed, folded=plan.bn_mode == "folded", gain=GAIN)
+    saved = drawn_parameters(network, seed + 1, folded=plan.bn_mode == "folded", gain=GAIN)
     return Inputs(
-        Given(own, folded, state=drawn_state(plan, own, seed), persistent=saved), samples, seen,
+        Given(own, folded, state=drawn_state(plan.optimiser, own, seed), persistent=saved), samples, seen,
         drawn_channels(network, plan, seed), levels=latents, frames=frames,
     )  # fmt: skip
 

@@ -21,6 +21,7 @@ import numpy as np
 from dse.errors import UserError
 from dse.execution.memory import Arena
 from dse.execution.step import Executor
+from dse.execution.trial.work import captures
 from dse.plan.memory_map import MemoryMap
 from dse.plan.operations import Holds
 
@@ -99,12 +100,6 @@ def moved(memory_map, per_buffer=2, seed=0):
                 if one.buffer.id != buffer.id
             )
             yield Mutant(f"{buffer.id} onto {target.buffer.id}", mutant, not conflict)
-
-
-def captures(schedule):
-    """Whether a captured image is stored outside of a mini-batch."""
-    stored = any(buffer.holds == Holds.NEW_SAMPLES for buffer in schedule.buffers)
-    return stored and (schedule.plan.cut < 0 or schedule.plan.new_samples == "cache_latent")
 
 
 def outcome(memory_map, stages, inputs, frame):

@@ -9,9 +9,10 @@ import pytest
 
 from dse.execution.memory import Arena, Separate
 from dse.execution.step import Executor
+from dse.execution.trial.work import captures
 from tests.execution import by_torch
 from tests.execution.cases import first_fit, inputs_of, schedule_of, stages_of
-from tests.execution.mutations import captures, same
+from tests.execution.mutations import same
 from tests.execution.random_plans import ZOO, random_plan
 
 FEW, MANY = 30, 500

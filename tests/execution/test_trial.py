@@ -1,4 +1,4 @@
-"""Trials of plans: what they execute, what they say, and that they tell a map that holds from one that does not."""
+"""Trials of plans: what they execute, what they say, and that maps which do not hold fail."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CASES = {
     "new images inside": ("ds-cnn", {"cut": 4, "new_samples": "recompute"}),
     "patches": ("ds-cnn", {"cut": 4, "patches": "2x2 to 2", "new_samples": "recompute"}),
     "recompute": ("resnet8@width=0.25", {"cut": -1, "replay": "raw", "checkpoints": "every 2"}),
-    "some channels": ("ds-cnn", {"cut": 2, "policy": "sparse 3 4:0.5,6:0.25"}),
+    "some channels": ("ds-cnn", {"cut": 2, "policy": "sparse 3 4:0.5 6:0.25"}),
     "ncm": ("har-cnn-1d", {"cut": 4, "head": "ncm"}),
     "slda": ("har-cnn-1d", {"cut": 4, "head": "slda", "frozen_bits": 32}),
     "cwr": ("har-cnn-1d", {"cut": 4, "head": "cwr"}),
@@ -85,8 +85,6 @@ def test_every_operation_of_the_schedule_is_executed_and_every_buffer_lives(name
 
 
 def test_the_work_of_a_hand_computed_plan():
-    """A chain of two linear layers, 4 to 3 to 2 or so: forward, two gradients, one error, per sample."""
-    pair = random_pair(0)
     network = load_network("har-cnn-1d")
     plan = TrainingPlan(**(FEW | {"cut": -1, "replay": "raw", "frozen_bits": 32})).canonical(network)
     schedule = schedule_of(network, plan)
@@ -95,7 +93,6 @@ def test_the_work_of_a_hand_computed_plan():
     assert (found.samples, found.micro_batches) == (5, 3)
     # Per sample: forward and weight gradient of all, input gradient of all but the first; then an inference.
     assert found.macs == 5 * (2 * sum(macs) + sum(macs[1:])) + sum(macs)
-    assert pair.seed == 0
 
 
 def test_stores_are_as_full_as_their_buffers():
@@ -137,9 +134,9 @@ def test_the_line_of_a_certificate():
     parameters = sum(unit.weight_params + unit.bias_params for unit in network.units)
     kib = memory_map.arena_bytes["ram"] / 1024
     assert found.text == (
-        "executed: one captured image, one mini-batch of 5 samples in 3 micro-batches and one inference inside "
-        f"{kib:.4g} KiB; {parameters:,} parameters updated, equal bit by bit to the same step outside the "
-        "arenas"
+        "executed: one captured image, one mini-batch of 5 samples in 3 micro-batches and one inference "
+        f"inside {kib:.4g} KiB; {parameters:,} parameters updated, equal bit by bit to the same step outside "
+        "the arenas"
     )
 
 
@@ -203,7 +200,7 @@ def outcome(**changes):
 
 @pytest.mark.parametrize(("changes", "said"), [
     ({}, ""),
-    ({"weight": [1.0, np.float32(2.0) + np.float32(2e-7)]}, "a.weight[1] is 2.0000002 instead of 2.0 (1 of 2 "),
+    ({"weight": [1.0, np.float32(2.0) + np.float32(2e-7)]}, "a.weight[1] is 2.0000002 instead of 2.0 "),
     ({"loss": 1.5, "weight": [3.0, 4.0]}, "loss[0] is 1.5 instead of 1.0 (1 of 1 numbers differ)"),
     ({"word": [np.nan]}, "optimiser state 0 of a.weight[0] is nan instead of 0.5"),
     ({"head": [-3.0], "logits": [0.0, 0.0]}, "head means[0] is -3.0 instead of 3.0"),
@@ -228,13 +225,14 @@ LONG = {"n_replays": 40, "new_per_batch": 5, "replays_per_batch": 15, "micro_bat
 
 
 def test_two_micro_batches_stand_for_many():
-    memory_map = map_of("ds-cnn", {"cut": 2, **LONG})
+    memory_map = map_of("har-cnn-1d", {"cut": 1, **LONG})
     whole = trial(memory_map)
     found = trial(memory_map, most_macs=2 * whole.macs - 1)
     assert (whole.micro_batches, found.micro_batches) == (7, 2)
     assert (whole.samples, found.samples) == (20, 5)  # the last micro-batch is one of two samples
     assert found.equal
     assert "2 of the 7 micro-batches (5 samples of 20) of one mini-batch with its update" in found.text
+    assert found.macs < whole.macs
     assert found.arena_bytes == whole.arena_bytes
     assert found.parameters == whole.parameters
 
@@ -243,12 +241,12 @@ def test_two_micro_batches_stand_for_many():
     {"micro_batch": 20}, {"micro_batch": 10}, {"micro_batch": 20, "update": "immediate"},
 ])  # fmt: skip
 def test_what_cannot_be_shortened_runs_as_a_whole(changes):
-    memory_map = map_of("ds-cnn", {"cut": 6, **LONG, **changes})
+    memory_map = map_of("har-cnn-1d", {"cut": 1, **LONG, **changes})
     assert shortened(memory_map.schedule) is None
     assert trial(memory_map, most_macs=2 * work_of(memory_map.schedule).macs - 1).samples == 20
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_a_shortened_plan_has_the_same_operations_and_buffers(seed):
     """Also with workspaces, which the product does not compare."""
     pair = random_pair(seed)

@@ -67,7 +67,8 @@ class Numbers:
         """Parameters as a step is given them."""
         own = dict(self.above.numbers)
         state = drawn_state(self.plan.optimiser, own, self.seed)
-        return Given(own, dict(self.below.numbers), dict(self.whole.numbers), state)
+        saved = {key: -value for key, value in own.items()}  # something else, or an exchange would not show
+        return Given(own, dict(self.below.numbers), dict(self.whole.numbers), state, saved)
 
     def stages(self) -> Stages:
         """Return the arithmetics of a step that begins: they keep scales between operations."""

@@ -36,8 +36,9 @@ def trial(
     ----------
     memory_map: with the schedule of the plan.
     seed: of all numbers.
-    most_macs: of both executions; above it two micro-batches of a mini-batch are executed, where the schedule
-        is the same for these, and above ``PATIENCE`` times as many nothing is.
+    most_macs: of both executions, with what else takes time (``Work.effort``); above it two micro-batches of
+        a mini-batch are executed, where the schedule is the same for these. Nothing is executed where that
+        takes ``PATIENCE`` times as many MACs.
     progress: is told operations done and operations in all.
 
     Raises nothing on account of the map or the plan: see ``Trial``.
@@ -46,7 +47,7 @@ def trial(
     schedule = memory_map.schedule
     planned = work_of(schedule)
     work = planned
-    if 2 * planned.macs > most_macs and (short := shortened(schedule)) is not None:
+    if 2 * planned.effort > most_macs and (short := shortened(schedule)) is not None:
         schedule = replace(schedule, plan=short)
         work = work_of(schedule)
     found = _described(memory_map, planned, work)
@@ -126,7 +127,7 @@ def first_difference(found: Outcome, expected: Outcome) -> str:
             at = np.unravel_index(int(places[0]), mine.shape)
             index = ", ".join(str(int(axis)) for axis in at)
             count = f"{places.size:,} of {mine.size:,} numbers differ"
-            return f"{name}[{index}] is {mine[at]} instead of {theirs[at]} ({count})"
+            return f"{name}[{index}] is {mine[at]!s} instead of {theirs[at]!s} ({count})"
     return ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Final
 
 from dse.errors import UserError
 from dse.plan.decisions import PlanBatch, TrainingPlan
@@ -15,6 +16,9 @@ from dse.plan.step import training_step
 from dse.plan.techniques import build_spec
 from dse.plan.written import step_schedule
 
+OPERATION_MACS: Final = 250_000
+"""MACs that take as long as everything else in an operation: check sums, guard bytes, calls."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -24,6 +28,11 @@ class Work:
     micro_batches: int
     operations: int
     macs: int
+
+    @property
+    def effort(self) -> int:
+        """MACs that take about as long, the overhead of every operation included."""
+        return self.macs + OPERATION_MACS * self.operations
 
 
 def work_of(schedule: StepSchedule) -> Work:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -103,6 +104,24 @@ class Certificate:
     def holds(self) -> bool:
         """Whether the map was checked and found sound, and every level can hold its arena."""
         return self.faults == () and all(summary.fits for summary in self.levels)
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame with a row per buffer, by level and address.
+
+        Columns: id, name, role, level, offset [B], size_bytes, first and last (operations, both inclusive),
+        reason.
+        """
+        import pandas as pd
+
+        placed = [one for level in self.map.arena_bytes for one in on_level(self.map, level)]
+        return pd.DataFrame([
+            {
+                "id": one.buffer.id, "name": one.buffer.name, "role": one.buffer.role.value,
+                "level": one.level, "offset": one.offset, "size_bytes": one.buffer.size_bytes,
+                "first": one.buffer.start, "last": one.buffer.end, "reason": one.buffer.reason,
+            }
+            for one in placed
+        ])  # fmt: skip
 
     def summary(self, level: str) -> LevelSummary:
         """Return what is known about ``level``."""

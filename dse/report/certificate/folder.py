@@ -37,13 +37,14 @@ _WHAT: Final = {
 }
 
 
-def write_certificate(certificate: Certificate, folder: Path) -> dict[str, str]:
+def write_certificate(certificate: Certificate, folder: str | Path) -> dict[str, str]:
     """Write every file of a certificate into ``folder``, and return file name -> what it is.
 
     The folder appears complete or not at all; one that is there stays until the new one is complete. Files
     that an older certificate left there and this one has not are removed; other files stay. Raises UserError
     where no folder can be written.
     """
+    folder = Path(folder)
     require_new_folder(folder)
     texts = csv_files(certificate.map) | {
         CSV: peak_csv(certificate.peaks, certificate.map.schedule),
