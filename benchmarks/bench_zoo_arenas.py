@@ -32,23 +32,24 @@ def zoo() -> list[Figure]:
     place(_buffers("ds-cnn", PLANS[0]))  # warm
     figures = []
     for network in list_networks():
-        placed = [_placed(network, plan) for plan in PLANS]
-        proven = sum(arena.proven for arena, _ in placed)
-        note = f"{len(placed)} plans, {proven} at the bound; buffers: {max(_sizes(placed))} at most"
-        worst = max(arena.gap for arena, _ in placed)
-        slowest = max(seconds for _, seconds in placed)
+        found = [placed(network, plan) for plan in PLANS]
+        proven = sum(arena.proven for arena, _ in found)
+        note = f"{len(found)} plans, {proven} at the bound; buffers: {max(_sizes(found))} at most"
+        worst = max(arena.gap for arena, _ in found)
+        slowest = max(seconds for _, seconds in found)
         figures.append(Figure(f"{network}, worst above the bound", 100 * worst, "%", "<=", 1.0, note))
         figures.append(Figure("  slowest", slowest, "s", "<=", 1.0))
-        for plan, (arena, _) in zip(PLANS, placed, strict=True):
+        for plan, (arena, _) in zip(PLANS, found, strict=True):
             figures += [] if arena.proven else _solved(network, plan)
     return figures
 
 
-def _sizes(placed: list[tuple[Arena, float]]) -> list[int]:
-    return [len(arena.offsets) for arena, _ in placed]
+def _sizes(found: list[tuple[Arena, float]]) -> list[int]:
+    return [len(arena.offsets) for arena, _ in found]
 
 
-def _placed(network: str, plan: dict[str, Any], *, exact: bool = False) -> tuple[Arena, float]:
+def placed(network: str, plan: dict[str, Any], *, exact: bool = False) -> tuple[Arena, float]:
+    """Place every buffer of a plan in one arena; return it, and the seconds of processor time."""
     buffers = _buffers(network, plan)
     with timed() as clock:
         arena = place(buffers, exact=exact)
@@ -56,7 +57,7 @@ def _placed(network: str, plan: dict[str, Any], *, exact: bool = False) -> tuple
 
 
 def _solved(network: str, plan: dict[str, Any]) -> list[Figure]:
-    arena, seconds = _placed(network, plan, exact=True)
+    arena, seconds = placed(network, plan, exact=True)
     words = ", ".join(f"{name} = {value}" for name, value in plan.items())
     return [
         Figure(f"  {words}, solver", 100 * arena.gap, "%", "<=", 1.0, arena.method),

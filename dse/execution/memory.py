@@ -217,7 +217,7 @@ class Arena:
         return self._is_guard(entry.level, entry.offset, _end(entry))
 
     def _is_guard(self, level: str, first: int, last: int) -> bool:
-        return memoryview(self.levels[level])[first:last] == memoryview(self._guard[level])[first:last]
+        return self.levels[level][first:last] == self._guard[level][first:last]  # views compare byte by byte
 
     def _poison(self, buffer: StepBuffer) -> None:
         entry = self._placed[buffer.id]

@@ -12,7 +12,7 @@ import numpy as np
 
 from dse.plan.decisions import BoolArray
 from dse.plan.patches import regions_of
-from dse.plan.spec import FRAME_BYTES, StepSpec
+from dse.plan.spec import FRAME_BYTES, SUM_BYTES, StepSpec
 from dse.plan.tensors import Tensor, input_readers, tensors_of
 from dse.plan.timeline import Holds, Schedule
 from dse.vocabulary import Role
@@ -49,15 +49,20 @@ def add_frozen_stage(schedule: Schedule, spec: StepSpec) -> None:
 
 
 def add_inference(schedule: Schedule, spec: StepSpec) -> None:
-    """Add what one inference needs, in the width of the frozen stage; it runs between learning events."""
+    """Add what one inference needs, in the width of the frozen stage; it runs between learning events.
+
+    Logits stay the 32-bit sums that they are, as in learning: new classes would move their range.
+    """
     workload, clock = schedule.workload, schedule.clock
     _frame(schedule, spec, clock.infer, np.ones(len(spec), dtype=bool))
     for tensor in tensors_of(workload, spec.structure.in_place)[0]:
+        logits = tensor.root >= workload.units[-1].layer
+        width = np.maximum(spec.frozen_bytes, SUM_BYTES) if logits else spec.frozen_bytes
         end = max(tensor.readers, default=tensor.last)
         schedule.add(
             Role.TRANSIENT_ACTIVATIONS, workload.layers[tensor.root].name, "inference, until its last reader",
             clock.infer(_first(workload, spec, tensor)), clock.infer(end),
-            _elements(workload, spec, tensor) * spec.frozen_bytes,
+            _elements(workload, spec, tensor) * width,
             tuple(clock.infer(reader) for reader in tensor.readers) or (clock.infer(tensor.last),),
             holds=Holds.INFERRED, place=tensor.root,
         )  # fmt: skip

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dse.execution.memory import Arena
+from dse.execution.memory import Arena, Separate
 from dse.execution.parameters import Given
 from dse.execution.step import Executor
+from dse.execution.trial.step import prepared_step
 from tests.execution.cases import first_fit, inputs_of, network_of, plan_of, schedule_of, stages_of
 
 training = pytest.importorskip("dse.training.heads", reason="the reference of heads lies beside PyTorch code")
@@ -120,3 +121,15 @@ def test_cwr(event):
     np.testing.assert_allclose(result.head["bank"], head.consolidated, rtol=1e-5, atol=1e-6)
     assert np.array_equal(result.head["counts"], head.past)
     np.testing.assert_allclose(logits, head.scores(features_of(network, frame))[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", ["ncm", "slda", "cwr", "tinyol"])
+def test_an_inference_above_an_int8_stage_has_scores_of_32_bits(head):
+    """Scores are fractions and may be negative: bytes could not hold them."""
+    network = network_of("ds-cnn")
+    plan = plan_of(network, cut=9, head=head, frozen_bits=8, replay="none", new_per_batch=4)
+    schedule = schedule_of(network, plan)
+    scores = prepared_step(schedule, 3).run(schedule, Separate(schedule)).logits
+    assert scores.dtype == np.float32
+    assert np.any(scores != np.round(scores))
+    assert len(set(scores.tolist())) > 1

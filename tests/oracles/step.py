@@ -59,7 +59,8 @@ class NaiveStep(NaiveFacts):
             touched = [p for p in self.net.inputs[layer] if p >= 0] + [layer]
             for root in {tensor[other] for other in touched + [edge] * (layer <= edge)}:
                 part = parts if root in parts and root != tensor[edge] else self.net.shapes
-                self.trace.use((kind, root), prod(part[root]) * self.plan.frozen_bits // 8)
+                wide = kind == "infer" and root >= self.net.units[-1].layer  # logits are sums of 32 bits
+                self.trace.use((kind, root), prod(part[root]) * (4 if wide else self.plan.frozen_bits // 8))
             if self.net.layers[layer].kind.startswith("depthwise") and tensor[layer] != layer:
                 plane = self.size(layer) // self.net.shapes[layer][0]
                 self.trace.use((kind, "plane", layer), plane * self.plan.frozen_bits // 8)

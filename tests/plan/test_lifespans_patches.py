@@ -40,7 +40,7 @@ def test_a_stride_two_convolution_by_hand(tiles, part):
             f"{stage} b.relu": FRAME + OUTPUT,  # the frame is read again by the next patch
         })  # fmt: skip
     assert live(step)["infer gap"] == OUTPUT + 3
-    assert live(step)["infer fc"] == 3 + 2
+    assert live(step)["infer fc"] == 3 + 4 * 2  # logits have 32 bits
 
 
 def test_a_patch_of_a_convolution_without_stride_has_a_rim():

@@ -38,11 +38,6 @@ class Steps:
         ones = np.ones(channels)
         return cls(ones, ones, ones * source.scale, ones, whole=False)
 
-    def onto(self, target: Grid) -> Steps:
-        """Return the steps of the same integers where the output is put on ``target``, not left as logits."""
-        factor = multiplier(self.bias / target.scale)
-        return Steps(self.weight, self.bias, factor, factor)
-
 
 @dataclass(frozen=True)
 class Constants:

@@ -49,7 +49,7 @@ class Int8(IntegerForward):
         self._errors, self._gradients = NarrowErrors(), NarrowGradients()
         self._layers = {layer.name: index for index, layer in enumerate(workload.layers)}
         self._last = len(workload.units) - 1
-        if logits != NO_LOGITS and plan.weight_rounding == "stochastic" and draws is None:
+        if optimiser is not None and plan.weight_rounding == "stochastic" and draws is None:
             raise UserError(
                 Problem("plan", "weight_rounding", "stochastic, without draws", "draws or nearest")
             )
@@ -63,7 +63,7 @@ class Int8(IntegerForward):
     def _deciding(self, holds: Holds, place: int) -> type[np.generic]:
         """Type of what the plan, or the classifier, decides."""
         plan = self.plan
-        if holds in (Holds.ACTIVATION, Holds.SAVED_INPUT):
+        if holds in (Holds.ACTIVATION, Holds.SAVED_INPUT, Holds.INFERRED):
             return np.float32 if self.is_real(place) else np.uint8
         if holds == Holds.ERROR:
             return np.int8 if self._narrow_error(place) else np.float32
@@ -220,7 +220,7 @@ class Int8(IntegerForward):
 _FIXED: Final[dict[Holds, type[np.generic]]] = {
     **dict.fromkeys(
         (Holds.MASK, Holds.CLAMP, Holds.INDEX, Holds.STORED, Holds.PACKED, Holds.FRAME, Holds.FROZEN,
-         Holds.LATENTS, Holds.SLICE, Holds.INFERRED),
+         Holds.LATENTS, Holds.SLICE),
         np.uint8,
     ),
     Holds.COPY_WEIGHT: np.int8,
@@ -256,5 +256,5 @@ def frozen(workload: Workload, plan: TrainingPlan, constants: Constants) -> Int8
 
 
 def inference(workload: Workload, plan: TrainingPlan, constants: Constants) -> Int8:
-    """Return the arithmetic of an inference by the whole network; the result lies on a grid as well."""
-    return Int8(workload, plan, constants, range(len(workload.layers)))
+    """Return the arithmetic of an inference by the whole network; logits are real values."""
+    return Int8(workload, plan, constants, range(len(workload.layers)), workload.units[-1].layer)

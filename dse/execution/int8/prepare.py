@@ -59,12 +59,13 @@ def prepared_learning(
 def prepared_forward(
     workload: Workload, span: range, parameters: Parameters, samples: FloatArray
 ) -> Prepared:
-    """Quantise layers that only run forward, the frozen stage or a whole network: all of it on grids.
+    """Quantise layers that only run forward, the frozen stage or a whole network; logits stay real values.
 
     ``samples`` (n, *shape of what enters) are known ones.
     """
     grids = grids_of(workload, span, parameters, samples)
-    steps, numbers = integers_of(workload, span, grids, parameters, (), ())
+    logits = {workload.units[-1].layer} & set(span)
+    steps, numbers = integers_of(workload, span, grids, parameters, logits, ())
     return Prepared(Constants(grids, steps), numbers)
 
 
@@ -135,7 +136,7 @@ def integers_of(
 def for_inference(workload: Workload, plan: TrainingPlan, frozen: Prepared, learning: Prepared) -> Prepared:
     """Return constants and numbers of an inference by the two stages of ``plan``, both in int8.
 
-    Logits are put on their grid, and an fp32 classifier is quantised. ``frozen`` is not read where nothing is
+    Logits stay real values, and an fp32 classifier is quantised. ``frozen`` is not read where nothing is
     frozen. Raises ValueError where the frozen stage ends on another grid than the learning stage begins with.
     """
     edge, unit = workload.cut_layer(plan.cut), workload.units[-1]
@@ -146,11 +147,10 @@ def for_inference(workload: Workload, plan: TrainingPlan, frozen: Prepared, lear
     grids = {**learning.constants.grids, **below.grids}
     steps, numbers = {**below.steps, **learning.constants.steps}, {**frozen.numbers, **learning.numbers}
     if steps[unit.layer].whole:
-        steps[unit.layer] = steps[unit.layer].onto(grids[unit.layer])
         return Prepared(Constants(grids, steps), numbers)
     source = grids[workload.inputs[unit.layer][0]]
     weight, bias = numbers[f"{unit.name}.weight"], numbers.get(f"{unit.name}.bias")
-    q, whole, steps[unit.layer] = quantised(weight, bias, source, grids[unit.layer])
+    q, whole, steps[unit.layer] = quantised(weight, bias, source, None)
     numbers |= {f"{unit.name}.weight": q} | ({} if bias is None else {f"{unit.name}.bias": whole})
     return Prepared(Constants(grids, steps), numbers)
 
