@@ -1,4 +1,4 @@
-"""Arenas of the zoo: plans of every network, how far each lies above its bound, and how long placing takes."""
+"""Arenas of the zoo: plans of every network, how far each is above its bound, and how long placing takes."""
 
 from __future__ import annotations
 

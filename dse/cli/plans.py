@@ -79,6 +79,12 @@ def explain(
     csv: Annotated[
         str | None, typer.Option(help="Write the breakdown to this file as well.", metavar="FILE")
     ] = None,
+    tiles: Annotated[
+        str | None,
+        typer.Option(
+            help="Write the tiles of every kernel call next to the cores to this file.", metavar="FILE"
+        ),
+    ] = None,
     figure: Annotated[
         str | None,
         typer.Option(help="Draw the breakdown into this file (.png, .svg or .pdf).", metavar="FILE"),
@@ -91,6 +97,7 @@ def explain(
     from dse.report.breakdown import breakdown_text
 
     targets = _writable(csv), _writable(figure, (".png", ".svg", ".pdf"))
+    tiles_file = _writable(tiles)
     result = dse.explain(
         network,
         board,
@@ -101,6 +108,8 @@ def explain(
     )
     if targets[0] is not None:
         _write_csv(targets[0], result.to_frame())
+    if tiles_file is not None:
+        _write_csv(tiles_file, result.tiles_frame())
     if targets[1] is not None:
         from dse.report.figures import explanation_figure, save
 

@@ -17,6 +17,7 @@ from dse.cost.context import Context
 from dse.cost.event_memory import EventMemory, event_memory
 from dse.cost.memory import Placement, label_bytes
 from dse.cost.model import describe, event_choices, step_memory
+from dse.cost.tiling_list import tile_rows
 from dse.errors import Problem, UserError
 from dse.plan.decisions import PlanBatch, TrainingPlan
 from dse.plan.memory_map import MemoryMap, Placed
@@ -113,6 +114,7 @@ class _Written:
 def _write(context: Context, plan: TrainingPlan, alignment: int, event: Mapping[str, Any]) -> _Written:
     plans = PlanBatch.from_plans(context.workload, [plan])
     step, placement = describe(context, plans)
+    tile_rows(context, step)  # a kernel that does not fit next to the cores cannot run, whatever the map
     placed = step_memory(context, plans, step, placement)
     memory = event_memory(context, placed, event_choices(context, plans, **event))
     schedule = step_schedule(step, plan, alignment=alignment, samples=_samples(context, plan, memory))

@@ -131,62 +131,77 @@ def event_costs(context: Context, step: StepCosts, choices: Mapping[str, IntArra
     programmed = blocks_programmed(
         context, bulk.replay_level, sizes["replay"], counts.replaced, step.replay_sample_bytes
     )
-    seconds = _seconds(context, step, counts, bulk, programmed, tables, pick, choices)
-    joules = _joules(context, step, counts, bulk, programmed, tables, pick, choices, seconds)
+    moves = _moves(context, step, counts, bulk, programmed)
+    seconds = _seconds(context, step, counts, moves, tables, pick, choices)
+    joules = _joules(context, step, counts, moves, tables, pick, choices, seconds)
     return _costs(context, step, memory, programmed, tables, pick, choices, seconds, joules)
 
 
+Moves = dict[str, tuple[tuple[IntArray, int, FloatArray], ...]]
+"""Cause -> what it moves in an event: level codes, read or write, and bytes; arrays as those of ``Costs``."""
+
+
+def event_moves(context: Context, step: StepCosts, choices: Mapping[str, IntArray]) -> Moves:
+    """Return what the samples and the kept weights of events move; see ``event_costs`` for the arguments."""
+    memory = event_memory(context, step, choices)
+    programmed = blocks_programmed(
+        context, memory.bulk.replay_level, memory.sizes["replay"], memory.counts.replaced,
+        step.replay_sample_bytes,
+    )  # fmt: skip
+    return _moves(context, step, memory.counts, memory.bulk, programmed)
+
+
+def _moves(context: Context, step: StepCosts, counts: Counts, bulk: Bulk, programmed: FloatArray) -> Moves:
+    every = np.where(step.persist_every > 0, 1.0 / np.maximum(step.persist_every, 1), 0.0)
+    stored = counts.used * step.cached * step.new_sample_bytes
+    drawn = counts.minibatches * step.replays_per_batch * step.replay_sample_bytes
+    restored = np.where(step.persist_every == 1, step.persist_bytes, 0.0)
+    counted = context.accounting.transfers
+    return {
+        "sample storage": (
+            (bulk.new_level, WRITE, stored * counted),
+            (bulk.new_level, READ, stored * counts.epochs * counted),
+            (bulk.replay_level, READ, drawn * counted),
+        ),
+        "replay writes": ((bulk.replay_level, WRITE, programmed * counted),),
+        "persistence": (
+            (step.persist_level, WRITE, every * step.persist_programmed * counted),
+            (step.persist_level, READ, restored * counted),
+            (step.copy_level, WRITE, step.copy_programmed * counted),
+        ),
+    }
+
+
 def _seconds(
-    context: Context, step: StepCosts, counts: Counts, bulk: Bulk, programmed: FloatArray, tables: _Tables,
-    pick: _Picker, choices: Mapping[str, IntArray],
+    context: Context, step: StepCosts, counts: Counts, moves: Moves, tables: _Tables, pick: _Picker,
+    choices: Mapping[str, IntArray],
 ) -> dict[str, FloatArray]:  # fmt: skip
     """Seconds of an event by cause."""
     rate, point = tables.byte_s, choices["operating_point"]
-    every = np.where(step.persist_every > 0, 1.0 / np.maximum(step.persist_every, 1), 0.0)
-    drawn = counts.minibatches * step.replays_per_batch * step.replay_sample_bytes
-    moved = context.accounting.transfers
-    storage = (
-        counts.used * step.cached * step.new_sample_bytes * rate[point, bulk.new_level, WRITE]
-        + counts.used
-        * counts.epochs
-        * step.cached
-        * step.new_sample_bytes
-        * rate[point, bulk.new_level, READ]
-        + drawn * rate[point, bulk.replay_level, READ]
-    )
+    moving = {
+        cause: np.asarray(sum(size * rate[point, level, way] for level, way, size in parts))
+        for cause, parts in moves.items()
+    }
     return {
         "capture": counts.captured * context.duty.capture_s + 0.0 * pick(step.frozen_s),
         "frozen stage": counts.frozen_passes * pick(step.frozen_s),
         "learning": counts.minibatches * pick(step.minibatch_s) + pick(step.head_s),
-        "sample storage": counts.used * pick(step.store_s) + storage * moved,
-        "replay writes": programmed * rate[point, bulk.replay_level, WRITE] * moved,
-        "persistence": (
-            every * step.persist_programmed * rate[point, step.persist_level, WRITE]
-            + np.where(step.persist_every == 1, step.persist_bytes, 0.0)
-            * rate[point, step.persist_level, READ]
-            + step.copy_programmed * rate[point, step.copy_level, WRITE]
-        )
-        * moved
-        + pick(step.copy_s),
+        "sample storage": counts.used * pick(step.store_s) + moving["sample storage"],
+        "replay writes": moving["replay writes"],
+        "persistence": moving["persistence"] + pick(step.copy_s),
     }
 
 
 def _joules(
-    context: Context, step: StepCosts, counts: Counts, bulk: Bulk, programmed: FloatArray, tables: _Tables,
-    pick: _Picker, choices: Mapping[str, IntArray], seconds: dict[str, FloatArray],
+    context: Context, step: StepCosts, counts: Counts, moves: Moves, tables: _Tables, pick: _Picker,
+    choices: Mapping[str, IntArray], seconds: dict[str, FloatArray],
 ) -> dict[str, FloatArray]:  # fmt: skip
     """Joules of an event by cause: power x time, and bytes outside the powered domains."""
-    energy, point = tables.byte_j, choices["operating_point"]
-    power = tables.power[point, 1]
-    moved = context.accounting.transfers
-    every = np.where(step.persist_every > 0, 1.0 / np.maximum(step.persist_every, 1), 0.0)
-    drawn = counts.minibatches * step.replays_per_batch * step.replay_sample_bytes
-    stored = counts.used * step.cached * step.new_sample_bytes
-    storage = (
-        stored * energy[bulk.new_level, WRITE]
-        + stored * counts.epochs * energy[bulk.new_level, READ]
-        + drawn * energy[bulk.replay_level, READ]
-    )
+    energy, power = tables.byte_j, tables.power[choices["operating_point"], 1]
+    moving = {
+        cause: seconds[cause] * power + sum(size * energy[level, way] for level, way, size in parts)
+        for cause, parts in moves.items()
+    }
     return {
         "capture": counts.captured * context.duty.capture_j + 0.0 * seconds["capture"],
         "frozen stage": seconds["frozen stage"] * pick(step.frozen_power_w)
@@ -194,16 +209,7 @@ def _joules(
         "learning": seconds["learning"] * power
         + counts.minibatches * pick(step.minibatch_j)
         + pick(step.head_j),
-        "sample storage": seconds["sample storage"] * power + storage * moved,
-        "replay writes": seconds["replay writes"] * power
-        + programmed * energy[bulk.replay_level, WRITE] * moved,
-        "persistence": seconds["persistence"] * power
-        + (
-            every * step.persist_programmed * energy[step.persist_level, WRITE]
-            + np.where(step.persist_every == 1, step.persist_bytes, 0.0) * energy[step.persist_level, READ]
-            + step.copy_programmed * energy[step.copy_level, WRITE]
-        )
-        * moved,
+        **moving,
     }
 
 

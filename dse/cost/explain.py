@@ -14,13 +14,14 @@ import numpy as np
 from dse.cost.accounting import MCUNETV3_EXTRA
 from dse.cost.context import Context
 from dse.cost.energy import active_power, byte_energy
-from dse.cost.event import Costs
+from dse.cost.event import Costs, Moves, event_moves
 from dse.cost.latency import FrozenTime, StepTime, frozen_time, step_time
 from dse.cost.memory import KEPT_ORDER, Placement, label_bytes
 from dse.cost.memory_notions import MemoryRow, memory_notions
 from dse.cost.model import StepCosts, describe, event_choices, price, step_costs
+from dse.cost.tiling_list import TileRow, tile_rows
 from dse.errors import DseError, Unpriced
-from dse.plan.decisions import FloatArray, PlanBatch, TrainingPlan
+from dse.plan.decisions import FloatArray, IntArray, PlanBatch, TrainingPlan
 from dse.plan.policy import UpdatePolicy
 from dse.plan.step import READ, WRITE, TrainingStep
 from dse.plan.techniques import illegal
@@ -82,6 +83,7 @@ class Explanation:
     peak_buffers: tuple[PeakBuffer, ...]
     changes: tuple[Change, ...]
     notions: tuple[MemoryRow, ...] = ()  # memory by name and at the peak, where a plan has such a name
+    tiles: tuple[TileRow, ...] = ()  # kernel calls in the level next to the cores, where a board has one
 
     def check(self, tolerance: float = 1e-9) -> None:
         """Raise DseError unless the parts sum to the totals."""
@@ -107,6 +109,12 @@ class Explanation:
             for row in self.rows
         ]  # fmt: skip
 
+    def tiles_frame(self) -> Any:
+        """Return the tiles of every kernel call as a pandas DataFrame; without rows where there are none."""
+        import pandas as pd
+
+        return pd.DataFrame.from_records([row.record() for row in self.tiles])
+
     def to_frame(self) -> Any:
         """Return the breakdown as a pandas DataFrame."""
         import pandas as pd
@@ -128,7 +136,7 @@ def explain(
     rows = (
         *_frozen_rows(context, costs, frozen, table, point),
         *_learning_rows(context, costs, step, time, table, point),
-        *_event_rows(costs),
+        *_event_rows(context, costs, event_moves(context, table, event_choices(context, plans, point))),
     )
     levels = [level.name for level in context.board.levels]
     peak_roles = _peak_roles(context, costs, placement)
@@ -141,6 +149,7 @@ def explain(
         peak_buffers=_peak_buffers(step, placement, peak_roles),
         changes=cheapest_changes(context, plan, operating_point),
         notions=memory_notions(step, peak_roles) if has_a_name(context, plan) else (),
+        tiles=tile_rows(context, step),
     )  # fmt: skip
     explanation.check()
     return explanation
@@ -201,13 +210,17 @@ def _learning_rows(
         )
 
 
-def _event_rows(costs: Costs) -> Iterator[Row]:
+def _event_rows(context: Context, costs: Costs, moves: Moves) -> Iterator[Row]:
     for cause in costs.seconds:
         if cause in ("frozen stage", "learning"):
             continue
         seconds, joules = float(costs.seconds[cause].ravel()[0]), float(costs.joules[cause].ravel()[0])
         if seconds or joules:
-            yield Row("event", -1, cause, "", "", 0.0, seconds, joules, {})
+            moved: dict[int, float] = {}
+            for level, _, size in moves.get(cause, ()):
+                code = int(np.ravel(level)[0])
+                moved[code] = moved.get(code, 0.0) + float(np.ravel(size)[0])
+            yield Row("event", -1, cause, "", "", 0.0, seconds, joules, _named(context, moved))
 
 
 def _named(context: Context, moved: dict[int, Any]) -> dict[str, float]:
@@ -310,16 +323,7 @@ def cheapest_changes(
     bad = np.zeros(len(plans), dtype=bool)
     for mask in illegal(context.workload, plans).values():
         bad |= mask
-    found = []
-    # A dtype may be unpriced on this board, so each is asked for on its own.
-    dtypes = np.stack([plans.learning_dtype, plans.backward_dtype])
-    for pair in np.unique(dtypes[:, ~bad], axis=1).T:
-        rows = np.flatnonzero((dtypes == pair[:, None]).all(axis=0) & ~bad)
-        try:
-            costs = price(context, plans.rows(rows), operating_point=operating_point)
-        except Unpriced:
-            continue  # no price, no advice
-        found += [(int(row), costs, at) for at, row in enumerate(rows)]
+    found = list(_priced(context, plans, np.flatnonzero(~bad), operating_point))
     own, short = next(
         (costs.ram_peak_bytes[at], costs.short_bytes[at]) for row, costs, at in found if row == 0
     )
@@ -333,6 +337,19 @@ def cheapest_changes(
     ]  # fmt: skip
     changes.sort(key=lambda change: (change.event_j, change.ram_peak_bytes))
     return tuple(changes[:count])
+
+
+def _priced(
+    context: Context, plans: PlanBatch, rows: IntArray, operating_point: str | int
+) -> Iterator[tuple[int, Costs, int]]:
+    """Yield (row, costs, position in them) of the ``rows`` that the board can price; no price, no advice."""
+    try:
+        costs = price(context, plans.rows(rows), operating_point=operating_point)
+    except Unpriced:
+        for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]) if len(rows) > 1 else ():
+            yield from _priced(context, plans, half, operating_point)
+        return
+    yield from ((int(row), costs, at) for at, row in enumerate(rows))
 
 
 def unit_seconds(explanation: Explanation) -> tuple[list[str], dict[str, FloatArray]]:

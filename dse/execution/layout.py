@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from dse.errors import Problem, UserError
 from dse.execution.weighted import Weighted
+from dse.plan.again import clamp_saved
 from dse.plan.decisions import PlanBatch
 from dse.plan.learning import Learning, learning_of
-from dse.plan.operations import Holds, StepBuffer, StepSchedule
+from dse.plan.operations import Holds, Kind, StepBuffer, StepSchedule
 from dse.plan.spec import StepSpec
 from dse.plan.techniques import build_spec
-from dse.plan.tensors import VIEWS, Tensor, tensors_of
+from dse.plan.tensors import VIEWS, Tensor, input_readers, tensors_of
+from dse.plan.timeline import BACKWARD
+from dse.vocabulary import Role
 from dse.workload import Shape, Unit, Workload
 from dse.workload.convolutions import BatchNorm, Convolution
 
@@ -116,6 +119,31 @@ class Layout:
         producer = self.producer(layer)
         return producer < 0 or self.home(producer)[0] == Holds.LATENTS
 
+    @cached_property
+    def latents_return(self) -> bool:
+        """Whether a segment that reads the latents runs again: what is stored of them then stays whole."""
+        again = {item.layer for item in self.schedule.operations if item.kind == Kind.RECOMPUTE}
+        if self.cut_layer < 0:
+            return not again.isdisjoint(input_readers(self.workload))
+        tensors, position = tensors_of(self.workload)
+        return not again.isdisjoint(tensors[position[self.cut_layer]].readers)
+
+    def saved_input(self, layer: int) -> Home:
+        """Buffer in which the input of ``layer`` waits for its weight gradient."""
+        if self.reads_latents(layer) and bool(self.spec.keeps_stored_input[0]):
+            return Holds.STORED, -1 if self.latents_return else layer
+        if self.chosen(self.owner(layer).index) is not None:
+            return Holds.SLICE, layer
+        producer = self.producer(layer)
+        holds, place = (Holds.LATENTS, -1) if producer < 0 else self.home(producer)
+        return (Holds.PACKED, place) if self.saved_bits else (holds, place)
+
+    def cuts_error(self, layer: int, kind: Kind) -> bool:
+        """Whether this operation of the backward pass has to let the error of ``layer`` pass its clamp."""
+        runs = [bool(one[0]) for one in self.learning.backward_runs(layer)]
+        first = BACKWARD[runs.index(True)] if any(runs) else None
+        return kind == first and bool(clamp_saved(self.workload, self.spec, self.learning, layer)[0])
+
     def widens_classifier(self, layer: int) -> bool:
         """Whether the forward pass of ``layer`` reads a widened copy of its input."""
         return bool(self.spec.fp32_classifier[0]) and layer == self.workload.units[-1].layer
@@ -135,6 +163,30 @@ class Layout:
     def is_frozen(self, unit: int) -> bool:
         """Whether ``unit`` belongs to the frozen stage."""
         return self.workload.units[unit].layer <= self.cut_layer
+
+    def is_copied(self, unit: int) -> bool:
+        """Whether inference has a copy of its own of a learning ``unit``: where it runs in another width."""
+        width, other = int(self.spec.weight_bytes[0, unit]), int(self.spec.frozen_bytes[0])
+        return bool(self.spec.backprop[0]) and not self.is_frozen(unit) and width != other
+
+    @cached_property
+    def persists(self) -> bool:
+        """Whether there is a copy that survives a loss of power: the placement's choice, for all or none."""
+        return any(buffer.role == Role.PERSISTENT_COPY for buffer in self.schedule.buffers)
+
+    def stands(self, holds: Holds, unit: int) -> bool:
+        """Whether a buffer of the parameters of ``unit`` has to stand throughout."""
+        if not self.pieces(holds, unit):
+            return False
+        if self.is_frozen(unit):
+            return holds in (Holds.FROZEN_WEIGHT, Holds.FROZEN_AFFINE)
+        if holds in (Holds.COPY_WEIGHT, Holds.COPY_AFFINE):
+            return self.is_copied(unit)
+        if holds in (Holds.PERSISTENT_WEIGHT, Holds.PERSISTENT_AFFINE) and not self.persists:
+            return False
+        if holds == Holds.STATE and not int(self.spec.state_per_parameter[0]):
+            return False
+        return bool(self.spec.backprop[0])
 
     @cached_property
     def beginning(self) -> dict[int, tuple[StepBuffer, ...]]:
@@ -266,7 +318,7 @@ class Layout:
         if holds == Holds.COPY_WEIGHT:
             return (Piece(f"{unit.name}.weight", self.weight_shape(unit)),)
         if holds == Holds.COPY_AFFINE:
-            return (Piece(f"{unit.name}.bias", (unit.out_channels,)),)
+            return (Piece(f"{unit.name}.bias", (unit.out_channels,)),) if unit.bias_params else ()
         if holds == Holds.NORM_GRADIENT:
             return affine if learns and self.norm_of(unit) else ()
         own = affine if learns and (holds == Holds.STATE or not self.norm_of(unit)) else ()

@@ -108,10 +108,11 @@ class LearningPass:
     def _write_error(self, place: int, values: Array) -> None:
         self.buffers.write(Holds.ERROR, place, values, self.arithmetic.dtype(Holds.ERROR, place))
 
-    def _cut(self, layer: int) -> None:
+    def _cut(self, operation: Operation) -> None:
         """Let the error pass where nothing was clamped; the first backward operation of a layer does so."""
-        clamp, place = self.buffers.find(Holds.CLAMP, layer), self.layout.error_home(layer)
-        if clamp is not None:
+        layer = operation.layer
+        if self.layout.cuts_error(layer, operation.kind):
+            place = self.layout.error_home(layer)
             held = self._held_error(place, layer)
             mask = mask_unpacked(self.buffers.bytes_of(Holds.CLAMP, layer), held.shape)
             self._write_error(place, np.where(mask, held, held.dtype.type(0)))
@@ -119,7 +120,7 @@ class LearningPass:
     def gradients(self, operation: Operation) -> None:
         """Work out the gradients of a layer's own parameters, and update at once where the plan does so."""
         layer = operation.layer
-        self._cut(layer)
+        self._cut(operation)
         late = operation.kind == Kind.BWD_UPDATE
         unit = self.layout.unit_at(layer)
         if unit is None:
@@ -153,7 +154,7 @@ class LearningPass:
     def pass_error(self, operation: Operation) -> None:
         """Work out the errors of a layer's inputs and add each to what its buffer holds."""
         layer = operation.layer
-        self._cut(layer)
+        self._cut(operation)
         own, kept = self.parameters.own(layer), self.saving.kept(layer, self.batch.samples)
         errors = self.arithmetic.input_errors(layer, self.error_of(layer), own, kept)
         producers = self.layout.workload.inputs[layer]

@@ -64,14 +64,14 @@ class Parameters:
     # --- into the arena and out of it ---
 
     def put(self) -> None:
-        """Write everything that stands throughout."""
-        for buffer in self.layout.schedule.buffers:
-            if buffer.holds in (*LEARNING, *PERSISTENT, *FROZEN, *COPIES):
-                for piece in self.layout.pieces(buffer.holds, buffer.place):
-                    values = self._given(buffer.holds, buffer.place, piece)
-                    self._put(buffer.holds, buffer.place, piece.key, values)
-            elif buffer.holds == Holds.STATE:
-                self._put_state(buffer.place)
+        """Write every parameter that stands throughout; the plan says which, not the schedule."""
+        for unit in range(len(self.layout.workload.units)):
+            for holds in (*LEARNING, *PERSISTENT, *FROZEN, *COPIES):
+                if self.layout.stands(holds, unit):
+                    for piece in self.layout.pieces(holds, unit):
+                        self._put(holds, unit, piece.key, self._given(holds, unit, piece))
+            if self.layout.stands(Holds.STATE, unit):
+                self._put_state(unit)
 
     def _given(self, holds: Holds, index: int, piece: Piece) -> Array:
         unit = self.layout.workload.units[index]
@@ -139,12 +139,12 @@ class Parameters:
 
     def state_taken(self) -> dict[str, tuple[Array, ...]]:
         """Return the words of optimiser state of every learning tensor."""
-        found: dict[str, tuple[Array, ...]] = {}
-        for buffer in self.layout.schedule.buffers:
-            if buffer.holds == Holds.STATE:
-                for piece in self.layout.pieces(Holds.STATE, buffer.place):
-                    found[piece.key] = self.state(buffer.place, piece.key)
-        return found
+        return {
+            piece.key: self.state(unit, piece.key)
+            for unit in range(len(self.layout.workload.units))
+            if self.layout.stands(Holds.STATE, unit)
+            for piece in self.layout.pieces(Holds.STATE, unit)
+        }
 
     # --- what kernels read ---
 
@@ -154,12 +154,12 @@ class Parameters:
         if int(workload.unit_of_layer[layer]) < 0:
             return {}
         unit, name = self.layout.owner(layer), workload.layers[layer].name
+        copied = inference and self.layout.is_copied(unit.index)
         if unit.layer != layer:
-            copied = inference and self.buffers.find(Holds.COPY_WEIGHT, unit.index) is not None
             if copied or name != self.layout.norm_of(unit):
                 return {}
             return {key.rsplit(".", 1)[1]: self._affine(unit, key) for key in self._affine_keys(unit)}
-        if inference and self.buffers.find(Holds.COPY_WEIGHT, unit.index) is not None:
+        if copied:
             return self._copy(unit)
         found = {"weight": self._weight(unit)}
         if not self.layout.norm_of(unit) and unit.bias_params:

@@ -164,21 +164,18 @@ class Saving:
         return self.buffers.read(Holds.OPERAND, layer, dtype, wide.shape)
 
     def _saved_input(self, layer: int, samples: int) -> Array:
-        producer = self.layout.producer(layer)
+        holds, place = self.layout.saved_input(layer)
         channels = self.layout.chosen(self.layout.owner(layer).index)
-        whole = (samples, *self.layout.workload.shape_of(producer))
+        whole = (samples, *self.layout.workload.shape_of(self.layout.producer(layer)))
         part = whole if channels is None else (samples, len(channels), *whole[2:])
-        if self.buffers.find(Holds.STORED, layer) is not None:
-            return self.stored(layer, part)
-        if self.buffers.find(Holds.STORED, -1) is not None and self.layout.reads_latents(layer):
-            return _taken(self.stored(-1, whole), channels)
-        if self.buffers.find(Holds.SLICE, layer) is not None:
-            return self.get(Holds.SLICE, layer, part)
-        holds, place = (Holds.LATENTS, -1) if producer < 0 else self.layout.home(producer)
-        if self.buffers.find(Holds.PACKED, place) is not None:
-            return _taken(self.get(Holds.PACKED, place, whole), channels)
+        if holds == Holds.STORED:
+            return _taken(self.stored(-1, whole), channels) if place < 0 else self.stored(place, part)
+        if holds == Holds.SLICE:
+            return self.get(holds, place, part)
+        if holds == Holds.PACKED:
+            return self.get(holds, place, whole)
         dtype: np.dtype[Any] = self.arithmetic.dtype(holds, place)
-        return _taken(self.buffers.read(holds, place, dtype, whole), channels)
+        return self.buffers.read(holds, place, dtype, whole)
 
     # --- latents at replay bits ---
 

@@ -41,8 +41,11 @@ class Updating:
             self._update(unit, piece.key, self.buffers.piece(holds, unit, pieces, piece.key, dtype))
 
     def update_at_once(self, unit: int, gradients: Mapping[str, Array]) -> None:
-        """Update a unit by gradients that exist for this operation alone, in a buffer or in registers."""
-        if self.buffers.find(Holds.GRADIENT, unit) is not None:
+        """Update a unit by gradients that exist for this operation alone.
+
+        They have a buffer unless the plan updates in place: then each number lives in a register.
+        """
+        if self.layout.spec.gradient_buffer[0]:
             self.gather(Holds.GRADIENT, unit, gradients, first=True)
             self.update_held(Holds.GRADIENT, unit)
             return

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -121,7 +122,7 @@ def _places(workload: Workload, cut_layer: int) -> tuple[int, ...]:
 def segments_of(workload: Workload, cut_layer: int, checkpoints: Checkpoints) -> tuple[tuple[int, int], ...]:
     """Return the layers (first, last) of each segment whose forward pass runs again; not the last segment."""
     ends = [workload.units[unit].cut_layer for unit in checkpoints.places(workload, cut_layer)]
-    return tuple((start + 1, end) for start, end in zip([cut_layer, *ends[:-1]], ends, strict=True))
+    return tuple((start + 1, end) for start, end in pairwise([cut_layer, *ends]))
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,9 @@ def _level_title(level: LevelInfo) -> str:
     summary = level.summary
     arena, room = human_bytes(summary.arena_bytes), human_bytes(summary.capacity_bytes)
     above = f"{summary.gap_text} above the bound" if summary.gap else "at the bound"
-    peak = f"fullest during {level.peak_name}: {human_bytes(summary.live_bytes)} alive"
+    peak = f"fullest during {level.peak_name}"
+    if summary.live_bytes < summary.arena_bytes:
+        peak += f": {human_bytes(summary.live_bytes)} alive"
     return f"{summary.level}: arena {arena} of {room}, {above}; {peak}"
 
 
@@ -178,7 +180,7 @@ def _name_stretches(axes: Axes, stretches: Sequence[Stretch], operations: int, s
 
 
 def _fits(stretch: Stretch, operations: int) -> bool:
-    return (stretch.last - stretch.first + 1) / operations >= _LETTER * len(stretch.name)
+    return (stretch.last - stretch.first + 1) / operations >= _LETTER * (len(stretch.name) + 1)
 
 
 def _middle(stretch: Stretch, operations: int) -> float:
