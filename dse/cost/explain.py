@@ -134,7 +134,7 @@ def explain(
     table = step_costs(context, plans)
     point = int(event_choices(context, plans, operating_point)["operating_point"][0])
     rows = (
-        *_frozen_rows(context, costs, frozen, table, point),
+        *_frozen_rows(context, costs, step, frozen, table, point),
         *_learning_rows(context, costs, step, time, table, point),
         *_event_rows(context, costs, event_moves(context, table, event_choices(context, plans, point))),
     )
@@ -162,7 +162,7 @@ def has_a_name(context: Context, plan: TrainingPlan) -> bool:
 
 
 def _frozen_rows(
-    context: Context, costs: Costs, frozen: FrozenTime, table: StepCosts, point: int
+    context: Context, costs: Costs, step: TrainingStep, frozen: FrozenTime, table: StepCosts, point: int
 ) -> Iterator[Row]:
     seconds = frozen.unit_seconds[0, point]
     each = float(costs.frozen_image_s[0])
@@ -174,8 +174,9 @@ def _frozen_rows(
             joules = seconds[u] * power + sum(
                 part[way] * outside[k, way] for k, part in moved.items() for way in (READ, WRITE)
             )
+            macs = unit.macs * float(step.frozen_repeat[unit.layer])
             yield Row(
-                "frozen stage", u, unit.name, unit.operator, "fwd", unit.macs * passes, seconds[u] * passes,
+                "frozen stage", u, unit.name, unit.operator, "fwd", macs * passes, seconds[u] * passes,
                 joules * passes, _named(context, {k: part.sum() * passes for k, part in moved.items()}),
             )  # fmt: skip
 

@@ -54,8 +54,9 @@ class HeadState:
         """Write the state to start from, and its copy that survives a loss of power."""
         for piece in self.pieces:
             values = self.given.get(piece.key, np.zeros(piece.shape))
-            for holds in (Holds.HEAD, Holds.PERSISTENT_HEAD):
-                self._write(piece.key, np.asarray(values), holds)
+            self._write(piece.key, np.asarray(values))
+            if self.layout.persists:
+                self._write(piece.key, np.asarray(values), Holds.PERSISTENT_HEAD)
 
     def taken(self) -> dict[str, Array]:
         """Return the state by name."""

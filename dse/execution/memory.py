@@ -147,8 +147,9 @@ class Separate:
 class Arena:
     """One ``bytearray`` per level, of the size that ``memory_map`` states; see ``Memory``.
 
-    Raises MemoryViolation where a buffer does not lie inside its level, and as soon as a byte outside of all
-    live buffers has changed, naming operation, address and the buffers around it.
+    Raises MemoryViolation where a buffer does not lie inside its level, where one begins on bytes of another
+    that is alive, and as soon as a byte outside of all live buffers has changed, naming operation, address
+    and the buffers around it.
     """
 
     def __init__(self, memory_map: MemoryMap) -> None:
@@ -186,15 +187,32 @@ class Arena:
         self._lifespans.clear()
         for level, memory in self.levels.items():
             memory[:] = self._guard[level]
-        for _ in self._lifespans.standing():
-            pass  # all bytes hold the guard pattern anyway
+        self._require_free(list(self._lifespans.standing()), 0)  # they hold the guard pattern by now
 
     def begin(self, operation: int) -> list[StepBuffer]:
         """See ``Memory``."""
         found = list(self._lifespans.beginning(operation))
+        self._require_free(found, operation)
         for buffer in found:
             self._poison(buffer)
         return found
+
+    def _require_free(self, beginning: Sequence[StepBuffer], operation: int) -> None:
+        """Poison would destroy what another buffer holds, or will hold: whether it is read or not."""
+        live = [self._placed[name] for name in self._lifespans.live]
+        for entry in (self._placed[buffer.id] for buffer in beginning):
+            for other in live:
+                if other is not entry and _share_bytes(entry, other):
+                    self._overlapping(operation, entry, other)
+
+    def _overlapping(self, operation: int, entry: Placed, other: Placed) -> None:
+        name = self.memory_map.schedule.operations[operation].name
+        first, last = max(entry.offset, other.offset), min(_end(entry), _end(other))
+        found = (
+            f"{entry.buffer.id} ({entry.buffer.name}) begins on bytes {first} to {last} of {entry.level}, "
+            f"which belong to {other.buffer.id} ({other.buffer.name})"
+        )
+        raise MemoryViolation(Problem("arena", f"operation {operation} ({name})", found, "bytes of its own"))
 
     def finish(self, operation: int, stays: Collection[str] = ()) -> None:
         """See ``Memory``."""
@@ -278,6 +296,10 @@ def gaps(entries: Sequence[Placed], size: int) -> list[tuple[int, int]]:
 
 def _end(entry: Placed) -> int:
     return entry.offset + entry.buffer.size_bytes
+
+
+def _share_bytes(one: Placed, other: Placed) -> bool:
+    return one.level == other.level and one.offset < _end(other) and other.offset < _end(one)
 
 
 def numbers(contents: ByteArray, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -14,6 +14,7 @@ from dse.execution.buffers import Buffers
 from dse.execution.layout import Layout
 from dse.execution.packing import Levels, row_bytes
 from dse.execution.saving import Saving
+from dse.plan.decisions import TrainingPlan
 from dse.plan.learning_key import quantises_new
 from dse.plan.operations import Holds, Operation
 
@@ -30,6 +31,7 @@ class Samples:
 
     ``new`` (n, ...) and ``replays`` (N, ...): real latents, or frames as captured (uint8) where the plan
     keeps frames. ``rows`` and ``replay_rows`` are those of the mini-batch; None: the first that it needs.
+    ``labels_held``: whether the labels of what is stored have buffers, which an accounting may leave out.
     """
 
     new: Array
@@ -38,6 +40,14 @@ class Samples:
     replay_labels: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     rows: IntArray | None = None
     replay_rows: IntArray | None = None
+    labels_held: bool = True
+
+
+def is_stored(plan: TrainingPlan, holds: Holds) -> bool:
+    """Whether ``plan`` keeps samples of a kind: replays where it has any, new ones unless captured again."""
+    if holds == Holds.NEW_SAMPLES:
+        return plan.new_samples != "recompute"
+    return plan.replay != "none" and plan.n_replays > 0
 
 
 @dataclass(frozen=True)
@@ -65,14 +75,20 @@ class Stores:
     # --- before the step ---
 
     def put(self) -> None:
-        """Fill the stores and the labels, as far as the schedule has buffers for them."""
+        """Fill the stores that the plan keeps, and the labels of their samples."""
         for holds, values, labels in self._given():
-            if self.buffers.find(holds, -1) is not None:
+            if self._is_stored(holds):
                 for row, value in enumerate(values):
                     self.put_row(holds, row, value)
                 self._put_scale(holds, len(values))
-            if self.buffers.find(_LABELS[holds], -1) is not None:
+            if self._has_labels(holds):
                 self.buffers.put_bytes(_LABELS[holds], -1, labels.astype(self._label_type()).view(np.uint8))
+
+    def _is_stored(self, holds: Holds) -> bool:
+        return is_stored(self.layout.schedule.plan, holds)
+
+    def _has_labels(self, holds: Holds) -> bool:
+        return self.samples.labels_held and self._is_stored(holds)
 
     def _given(self) -> list[tuple[Holds, Array, IntArray]]:
         own = self.samples
@@ -141,7 +157,7 @@ class Stores:
 
     def _label(self, holds: Holds, row: int) -> int:
         where, kind = _LABELS[holds], self._label_type()
-        if self.buffers.find(where, -1) is None:
+        if not self._has_labels(holds):  # they come with samples that are captured again
             given = self.samples.new_labels if holds == Holds.NEW_SAMPLES else self.samples.replay_labels
             return int(given[row])
         return int(self.buffers.read(where, -1, kind, (row + 1,))[row])
@@ -154,7 +170,7 @@ class Stores:
     def frame(self, source: Source) -> Array:
         """Return the frame of a sample: stored, or captured again."""
         given = self.samples.new if source.holds == Holds.NEW_SAMPLES else self.samples.replays
-        if self.buffers.find(source.holds, -1) is None:
+        if not self._is_stored(source.holds):
             return np.asarray(given[source.row])
         shape = self.layout.workload.input_shape
         size = int(np.prod(shape))
@@ -168,9 +184,6 @@ class Stores:
             frame = self.frame(source)
             self._require_frame(frame)
             return self.frames.decoded(frame.reshape(-1), shape)
-        if self.buffers.find(source.holds, -1) is None:
-            given = self.samples.new if source.holds == Holds.NEW_SAMPLES else self.samples.replays
-            return self.levels.decoded(self.levels.encoded(given[source.row]), shape)
         size = row_bytes(int(np.prod(shape)), self.levels.bits)
         data = self.buffers.bytes_of(source.holds, -1)[source.row * size : (source.row + 1) * size]
         return self.levels.decoded(data, shape)

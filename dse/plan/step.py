@@ -20,6 +20,7 @@ from dse.plan.patches import regions_of
 from dse.plan.schedule import build_schedule
 from dse.plan.spec import BIAS_BYTES, StepSpec
 from dse.plan.techniques import build_spec
+from dse.plan.tensors import tensors_of
 from dse.plan.timeline import BACKWARD, Holds, Kind, Schedule
 from dse.plan.workspace import WorkspaceTable
 from dse.vocabulary import PASSES, Role
@@ -257,7 +258,11 @@ def _frozen_activation_bytes(schedule: Schedule, spec: StepSpec) -> FloatArray:
 def _patch_factor(workload: Workload, spec: StepSpec, layer: int) -> float:
     """What all patches together move of a tensor, as a multiple of the buffer that holds it for one."""
     patches = spec.structure.patches
-    if patches is None or layer >= workload.units[patches.unit].layer:
+    if patches is None:
+        return 1.0
+    edge = workload.units[patches.unit].cut_layer
+    position = tensors_of(workload, spec.structure.in_place)[1]
+    if layer > edge or (layer >= 0 and position[layer] == position[edge]):
         return 1.0
     regions = regions_of(workload, patches)
     held = int(np.prod(workload.input_shape)) if layer < 0 else regions.most_elements(layer)

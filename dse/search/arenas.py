@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, inf
 from typing import Any, Final
 
 import numpy as np
@@ -43,6 +43,7 @@ def certified(space: Space, search: Search, progress: Progress | None = None) ->
     many are placed.
     """
     maps = _Maps(space)
+    nearest = [(inf, "")] * len(space.boards)
     while True:
         found = search(space)
         places = [maps.places(board, front) for board, front in enumerate(r.front for r in found.boards)]
@@ -50,18 +51,21 @@ def certified(space: Space, search: Search, progress: Progress | None = None) ->
             done = sum(len(result.front) for result in found.boards)
             progress(done, done)
         lost = [span for place in places for span in place.withheld]
+        nearest = [min(known, place.nearest) for known, place in zip(nearest, places, strict=True)]
         if not lost:
             boards = tuple(
-                _with_arenas(result, place) for result, place in zip(found.boards, places, strict=True)
+                _with_arenas(result, place, miss)
+                for result, place, miss in zip(found.boards, places, nearest, strict=True)
             )
             return replace(found, boards=boards)
         space = replace(space, withheld=tuple(sorted({*space.withheld, *lost})))
 
 
-def _with_arenas(result: BoardResult, places: _Places) -> BoardResult:
-    """Add what the placement of each point takes to the columns of its front."""
+def _with_arenas(result: BoardResult, places: _Places, nearest: tuple[float, str]) -> BoardResult:
+    """Add what the placement of each point takes to the columns of its front, and what came nearest."""
     columns = result.front.columns | {ARENA: places.arena_bytes, GAP: places.gap}
-    return replace(result, front=replace(result.front, columns=columns))
+    said = f"{ceil(nearest[0]):,} B {nearest[1]}" if nearest[1] else ""
+    return replace(result, front=replace(result.front, columns=columns), unplaced=said)
 
 
 class _Places:
@@ -71,6 +75,7 @@ class _Places:
         self.arena_bytes = np.zeros(count)
         self.gap = np.zeros(count)
         self.withheld: list[tuple[int, int]] = []
+        self.nearest = (inf, "")
 
 
 class _Maps:
@@ -105,10 +110,12 @@ class _Maps:
             step = Stack.of(block.context, self._known[start])
             whole = step.with_samples(designs.judged.costs, number, len(index))
             found.arena_bytes[position], found.gap[position] = whole.ram_bytes, whole.gap
-            if not step.fits(budgets):
-                found.withheld.append((start, start + block.columns))
-            elif not whole.fits(budgets):
-                found.withheld.append((design, design + 1))
+            missing = whole.missing(budgets)
+            if missing[0]:
+                alone = step.missing(budgets)[0] > 0
+                span = (start, start + block.columns) if alone else (design, design + 1)
+                found.withheld.append(span)
+                found.nearest = min(found.nearest, missing)
 
 
 @dataclass(frozen=True)
@@ -155,13 +162,17 @@ class Stack:
         live = sum(self.live[level.name] for level in self.context.board.levels if level.volatile)
         return self.ram_bytes / live - 1.0 if live else 0.0
 
-    def fits(self, budgets: tuple[Budget, ...]) -> bool:
-        """Whether every level can hold its arena, and budgets on RAM and levels hold."""
-        limits = dict(zip(self.arena, self.context.capacity_bytes.tolist(), strict=True))
-        within = all(self.arena[name] <= limit for name, limit in limits.items())
+    def missing(self, budgets: tuple[Budget, ...]) -> tuple[float, str]:
+        """Return the most bytes [B] that are missing, and where; 0 where levels and budgets hold."""
+        names = zip(self.arena, self.context.capacity_bytes.tolist(), strict=True)
+        found = [(self.arena[name] - limit, f"in {name}") for name, limit in names]
         for budget in budgets:
             if budget.level:
-                within &= self.arena[budget.level] <= budget.limit
+                found.append((self.arena[budget.level] - budget.limit, f"within {budget.name}"))
             elif budget.column == "ram_peak_bytes":
-                within &= self.ram_bytes <= budget.limit
-        return bool(within)
+                found.append((self.ram_bytes - budget.limit, f"within {budget.name}"))
+            elif budget.column == "nvm_bytes":
+                kept = sum(self.arena.values()) - self.ram_bytes
+                found.append((kept - budget.limit, f"within {budget.name}"))
+        most = max(found)
+        return most if most[0] > 0 else (0.0, "")

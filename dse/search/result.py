@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dse.cost.model import OBJECTIVES
 from dse.errors import NothingFits
+from dse.search.budgets import NO_MAP
 from dse.search.cuts import CutFate
 from dse.search.named import NamedPlan, named_plans
 from dse.search.pareto import Points, Ranges, front_mask, hypervolume, scaled
@@ -121,6 +122,7 @@ class BoardResult:
     front: Front
     relaxation: Relaxation | None
     cuts: tuple[CutFate, ...] = ()  # what became of each cut; empty in a sampled search
+    unplaced: str = ""  # what the nearest design misses that fits by live bytes and could not be placed
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,12 @@ class SearchResult:
 def why_nothing(result: BoardResult) -> str:
     """Say why a board has no feasible design, and what would admit one."""
     counts, nearest = result.counts, result.relaxation
+    if result.unplaced:
+        count = counts.rejected.get(NO_MAP, 0)
+        return (
+            f"{result.board}: nothing fits: live bytes of {count:,} designs would, but their buffers could "
+            f"not be placed; the nearest misses {result.unplaced} (`dse certify` shows its map)"
+        )
     if counts.unknown and (nearest is None or nearest.excess == 0):
         return (
             f"{result.board}: {counts.unknown} designs are within every budget, but of unknown accuracy: "

@@ -45,7 +45,7 @@ def workspaces(network):
 
 
 def sample_bytes(network, plan, cached=None):
-    """Bytes of the sample stores: rows of whole bytes, a scale, a byte per label."""
+    """Bytes of the sample stores: rows of whole bytes, a scale, a byte per label of what is stored."""
     cut = int(np.prod(network.shape_of(network.cut_layer(plan.cut))))
     frame = int(np.prod(network.input_shape))
     latent = -(-cut * plan.replay_bits // 8)
@@ -54,7 +54,7 @@ def sample_bytes(network, plan, cached=None):
     count, width = plan.n_replays, 1 if network.classes <= 256 else 2
     cached = cached or plan.new_per_batch + 1
     return {
-        Holds.NEW_SAMPLES: cached * new, Holds.NEW_LABELS: cached * width,
+        Holds.NEW_SAMPLES: cached * new, Holds.NEW_LABELS: cached * width if new else 0,
         Holds.REPLAYS: count * old + 4 if count else 0, Holds.REPLAY_LABELS: count * width,
     }  # fmt: skip
 

@@ -15,6 +15,7 @@ from dse.plan.operations import Holds, Kind, Operation, Phase, StepBuffer, StepS
 from dse.plan.timeline import Content
 from dse.vocabulary import Role
 from tests.execution.cases import network_of
+from tests.execution.mutations import Lenient
 
 
 def operations(count):
@@ -36,8 +37,8 @@ def made(*placed, size=32, count=4):
     return MemoryMap(schedule, tuple(Placed(one, "ram", offset) for one, offset in placed), {"ram": size})
 
 
-def begun(memory_map):
-    arena = Arena(memory_map)
+def begun(memory_map, kind=Arena):
+    arena = kind(memory_map)
     arena.start()
     return arena
 
@@ -75,6 +76,29 @@ def test_a_buffer_that_lives_on_is_not_poisoned_again():
     arena.finish(0)
     assert arena.begin(0) == []
     assert arena.contents(one).tolist() == [7] * 8
+
+
+@pytest.mark.parametrize(("start", "offset", "content"), [
+    (1, 7, Content.ACTIVATION), (0, 4, Content.ACTIVATION), (0, 11, Content.STANDING),
+])  # fmt: skip
+def test_no_buffer_begins_on_bytes_of_one_that_lives(start, offset, content):
+    """Whether anything is written there or read again: poison would destroy it."""
+    standing = buffer("b0", 0, 3, 8, Holds.REPLAYS, Content.STANDING)
+    memory_map = made((standing, 4), (buffer("b1", start, 3, 8, content=content), offset))
+    said = rf"operation {start} \(fwd {start}\): b[01] \(b[01]\) begins on bytes {offset} to 12 of ram, which"
+    with pytest.raises(MemoryViolation, match=said):
+        run_through(begun(memory_map))
+
+
+def test_a_buffer_may_begin_where_another_has_ended_or_beside_it():
+    memory_map = made((buffer("b0", 0, 1, 8), 4), (buffer("b1", 2, 3, 8), 8), (buffer("b2", 0, 3, 4), 0))
+    run_through(begun(memory_map))
+
+
+def run_through(arena):
+    for operation in range(4):
+        arena.begin(operation)
+        arena.finish(operation)
 
 
 def test_what_stands_throughout_begins_first_and_never_ends():
@@ -142,7 +166,7 @@ def test_maps_that_cannot_be(change, message):
 def test_a_buffer_that_was_overwritten_is_not_read():
     """The second buffer begins on the first one's bytes; the first is read afterwards."""
     memory_map = made((buffer("b0", 0, 2, 8), 0), (buffer("b1", 1, 2, 8), 4))
-    arena = begun(memory_map)
+    arena = begun(memory_map, Lenient)
     buffers = Buffers(arena)
     first, second = memory_map.schedule.operations[:2]
     buffers.start(first)
@@ -155,7 +179,7 @@ def test_a_buffer_that_was_overwritten_is_not_read():
 
 def test_results_of_one_operation_must_not_share_bytes():
     memory_map = made((buffer("b0", 0, 2, 8), 0), (buffer("b1", 0, 2, 8), 4))
-    buffers = Buffers(begun(memory_map))
+    buffers = Buffers(begun(memory_map, Lenient))
     buffers.start(memory_map.schedule.operations[0])
     buffers.write(Holds.ACTIVATION, 0, ones(2), FLOAT)
     buffers.write(Holds.ACTIVATION, 1, 2 * ones(2), FLOAT)
@@ -169,7 +193,7 @@ def test_a_workspace_belongs_to_its_kernel(memory):
     offsets = (0, 4) if memory == "arena" else (0, 16)
     workspace = buffer("w0", 0, 0, 8, Holds.WORKSPACE, Content.WORKSPACE)
     memory_map = made((buffer("b0", 0, 2, 8), offsets[0]), (workspace, offsets[1]))
-    kept = begun(memory_map) if memory == "arena" else Separate(memory_map.schedule)
+    kept = begun(memory_map, Lenient) if memory == "arena" else Separate(memory_map.schedule)
     kept.start()
     buffers = Buffers(kept)
     first = memory_map.schedule.operations[0]

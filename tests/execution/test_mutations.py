@@ -18,7 +18,17 @@ from tests.execution.cases import (
     schedule_of,
     stages_of,
 )
-from tests.execution.mutations import moved, outcome, same, shortened, wanted, with_entry
+from tests.execution.mutations import (
+    Lenient,
+    loops,
+    moved,
+    nudged,
+    outcome,
+    same,
+    shortened,
+    wanted,
+    with_entry,
+)
 from tests.execution.random_plans import SMALL, random_plan
 
 CASES = {
@@ -51,22 +61,40 @@ def prepared(name, decisions):
     return schedule_of(network, plan), stages_of(network, plan), inputs_of(network, plan), frame
 
 
+def some(mutants):
+    every = list(mutants)
+    return every[:: max(1, len(every) // MOST)]
+
+
 @pytest.mark.parametrize("place", [first_fit, one_after_another])
 @pytest.mark.parametrize("name", CASES)
-def test_mutants_fail(name, place):
-    """All that are not equivalent are caught, and there are many of them."""
+def test_mutants_fail_unless_they_are_equivalent(name, place):
+    """All that are not equivalent are caught, and there are many; the others leave the same numbers."""
     schedule, stages, inputs, frame = prepared(*CASES[name])
     memory_map = place(schedule)
     expected = outcome(memory_map, stages, inputs, frame)
     assert expected is not None
-    every = [*shortened(memory_map), *moved(memory_map, per_buffer=1)]
-    mutants = every[:: max(1, len(every) // MOST)]
-    missed = [
+    mutants = some([*shortened(memory_map), *moved(memory_map, per_buffer=1), *nudged(memory_map)])
+    wrong = [
         mutant.name for mutant in mutants
-        if not mutant.equivalent and same(outcome(mutant.memory_map, stages, inputs, frame), expected)
+        if same(outcome(mutant.memory_map, stages, inputs, frame), expected) != mutant.equivalent
     ]  # fmt: skip
-    assert not missed
-    assert sum(not mutant.equivalent for mutant in mutants) >= 0.75 * len(mutants)
+    assert not wrong
+    assert sum(not mutant.equivalent for mutant in mutants) >= 0.4 * len(mutants)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_numbers_alone_tell_of_harm(name):
+    """Also where nobody looks on whose bytes a buffer begins; rows that are stored anew hide what was there."""
+    schedule, stages, inputs, frame = prepared(*CASES[name])
+    memory_map = first_fit(schedule)
+    expected = outcome(memory_map, stages, inputs, frame)
+    mutants = [one for one in moved(memory_map, per_buffer=1) if "new_samples" not in one.name]
+    wrong = [
+        mutant.name for mutant in some(mutants)
+        if same(outcome(mutant.memory_map, stages, inputs, frame, Lenient), expected) != mutant.harmless
+    ]  # fmt: skip
+    assert not wrong
 
 
 @pytest.mark.slow
@@ -78,13 +106,14 @@ def test_mutants_of_random_plans_fail(seed):
     memory_map = first_fit(schedule_of(network, plan))
     expected = outcome(memory_map, stages, inputs, frame)
     assert expected is not None
-    for mutant in (*shortened(memory_map), *moved(memory_map, per_buffer=2, seed=seed)):
-        if not mutant.equivalent:
-            assert not same(outcome(mutant.memory_map, stages, inputs, frame), expected), mutant.name
+    every = (*shortened(memory_map), *moved(memory_map, per_buffer=2, seed=seed), *nudged(memory_map))
+    for mutant in every:
+        found = outcome(mutant.memory_map, stages, inputs, frame)
+        assert same(found, expected) == mutant.equivalent, mutant.name
 
 
-def test_equivalent_mutants_change_nothing_that_is_wanted():
-    """A lifespan that is longer than it needs may be cut back, and its last bytes be used by another."""
+def test_a_longer_lifespan_may_be_cut_back():
+    """A lifespan that is longer than it needs may end early, and its last bytes be used by another."""
     schedule, stages, inputs, frame = prepared(*CASES["everything learns"])
     mask = next(buffer for buffer in schedule.buffers if buffer.holds == Holds.MASK)
     longer = replace(mask, end=mask.end + 1)
@@ -96,14 +125,17 @@ def test_equivalent_mutants_change_nothing_that_is_wanted():
     assert same(outcome(mutant.memory_map, stages, inputs, frame), expected)
 
 
-def test_a_move_is_judged_by_what_is_wanted_alone():
-    """On the bytes of what is read no more it is equivalent, though both may live; and it changes nothing."""
-    schedule, stages, inputs, frame = prepared(*CASES["everything learns"])
-    logits = next(buffer for buffer in schedule.buffers if buffer.id == "activation.fc2")
-    late = next(buffer for buffer in schedule.buffers if buffer.id == "error.fc1")
-    assert wanted(logits)[1] < wanted(late)[0]
+def test_the_frame_of_patches_is_wanted_until_the_last_patch():
+    """The first layer of the next patch reads it again, though the last operation of a patch does not."""
+    schedule, stages, inputs, frame = prepared(*CASES["patches"])
     memory_map = one_after_another(schedule)
-    offset = next(entry.offset for entry in memory_map.entries if entry.buffer is logits)
-    onto = with_entry(memory_map, Placed(late, "ram", offset))
-    expected = outcome(memory_map, stages, inputs, frame)
-    assert same(outcome(onto, stages, inputs, frame), expected)
+    (_, last), *_ = loops(schedule)
+    kept = next(one for one in schedule.buffers if one.holds == Holds.FRAME and one.start == 0)
+    assert max(kept.reads) < wanted(kept, schedule)[1] == last == kept.end
+    (mutant,) = [one for one in shortened(memory_map) if one.name == f"{kept.id} ends early"]
+    assert not mutant.equivalent
+    assert outcome(mutant.memory_map, stages, inputs, frame) is None
+    space = next(one for one in schedule.buffers if one.holds == Holds.WORKSPACE and 0 < one.start <= last)
+    offset = next(entry.offset for entry in memory_map.entries if entry.buffer is kept)
+    onto = with_entry(memory_map, Placed(space, "ram", offset))
+    assert outcome(onto, stages, inputs, frame, Lenient) is None

@@ -10,7 +10,7 @@ import pytest
 from dse.execution.memory import Arena, Separate
 from dse.execution.packing import Levels
 from dse.execution.step import Executor, Result
-from dse.execution.trial import Outcome, prepared_step, trial
+from dse.execution.trial import Outcome, Trial, prepared_step, trial
 from dse.execution.trial.run import PATIENCE, first_difference
 from dse.execution.trial.step import Watched
 from dse.execution.trial.work import shortened, work_of
@@ -134,10 +134,25 @@ def test_the_line_of_a_certificate():
     parameters = sum(unit.weight_params + unit.bias_params for unit in network.units)
     kib = memory_map.arena_bytes["ram"] / 1024
     assert found.text == (
-        "executed: one captured image, one mini-batch of 5 samples in 3 micro-batches and one inference "
-        f"inside {kib:.4g} KiB; {parameters:,} parameters updated, equal bit by bit to the same step outside "
-        "the arenas"
+        "executed on random numbers: one captured image, one mini-batch of 5 samples in 3 micro-batches and "
+        f"one inference inside {kib:.4g} KiB of ram; {parameters:,} parameters updated, equal bit by bit to "
+        "the same step outside the arenas"
     )
+
+
+def test_the_line_names_every_level_and_labels_that_stood_outside():
+    levels = (("L1", 2048), ("SRAM", 4096), ("flash", 1024))
+    said = Trial(compared=True, samples=1, arenas=levels).text
+    assert "inside 2 KiB of L1, 4 KiB of SRAM and 1 KiB of flash; " in said
+    assert "inside 4 KiB of SRAM (labels outside: the" in Trial(
+        compared=True, arenas=levels[1:2], labels_held=False
+    ).text
+
+
+def test_what_nobody_executed_speaks_for_nothing():
+    nothing = Trial()
+    assert not (nothing.executed or nothing.equal or nothing.failed)
+    assert nothing.text.startswith("not executed: nobody asked")
 
 
 @pytest.mark.parametrize(("name", "decisions", "reason"), [
@@ -172,7 +187,8 @@ def test_a_buffer_on_a_live_neighbour():
     size = max(memory_map.arena_bytes["ram"], one.offset + other.buffer.size_bytes)
     found = trial(MemoryMap(memory_map.schedule, entries, {"ram": size}))
     assert found.failed
-    assert "was overwritten by something else" in found.violation
+    assert f"begins on bytes {one.offset} to " in found.violation
+    assert f"which belong to {one.buffer.id}" in found.violation
     assert found.text.startswith("execution failed: ")
     assert "\n" not in found.text
 

@@ -109,7 +109,7 @@ def test_a_residual_block_by_hand():
 def test_a_slice_is_taken_from_a_tensor_that_is_still_there():
     """Half of the input of ``narrow`` learns; it saves nothing else, and does not compute a second time.
 
-    Its slice (32 B) is taken as soon as the tensor (64 B) is final in the second pass, beside an error (32 B).
+    Its slice (32 B) is taken when the tensor (64 B) is final in the second pass, beside an error (32 B).
     """
     policy = UpdatePolicy.of_scheme(0, {"narrow": 0.5})
     step = step_of(RESIDUAL, policy=policy, checkpoints="units 2")

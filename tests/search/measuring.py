@@ -50,7 +50,8 @@ def accuracy(point: LearningPoint) -> float:
 
 def reached(request: Request) -> float:
     lucky = random.Random(f"{request.seed}").gauss(0, 0.02)
-    return accuracy(request.point) + lucky + random.Random(f"{request.point.key} {request.seed}").gauss(0, 0.005)
+    own = random.Random(f"{request.point.key} {request.seed}").gauss(0, 0.005)
+    return accuracy(request.point) + lucky + own
 
 
 class Training:

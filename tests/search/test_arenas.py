@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dse.cost.certificate import LevelArena, certify, working_arenas
+from dse.errors import NothingFits
 from dse.search import arenas as module
 from dse.search import explore, explore_exact
 from dse.search.arenas import ARENA, GAP
@@ -49,14 +50,14 @@ def test_a_front_is_that_of_the_search_where_everything_can_be_placed() -> None:
     assert explore(mine).boards[0].front.index.tolist() == explore_exact(mine).boards[0].front.index.tolist()
 
 
-def _padded(extra: int, wastes: Callable[[int], bool] = lambda size: True) -> Any:
-    """Placement that wastes ``extra`` bytes in RAM arenas of a size that ``wastes``."""
+def _padded(extra: int, wastes: Callable[[int], bool] = lambda size: True, *, volatile: bool = True) -> Any:
+    """Placement that wastes ``extra`` bytes in RAM (or other) arenas of a size that ``wastes``."""
 
     def arenas(context: Any, plan: Any) -> tuple[LevelArena, ...]:
         found = []
         for level in working_arenas(context, plan):
             size = level.arena.size_bytes
-            wasted = size + extra if level.volatile and wastes(size) else size
+            wasted = size + extra if level.volatile == volatile and wastes(size) else size
             found.append(replace(level, arena=replace(level.arena, size_bytes=wasted)))
         return tuple(found)
 
@@ -87,6 +88,11 @@ def test_where_nothing_can_be_placed_nothing_is_on_the_front(monkeypatch: pytest
     assert len(found.boards[0].front) == 0
     assert found.boards[0].counts.feasible == 0
     assert found.boards[0].counts.rejected[NO_MAP] > 0
+    assert found.boards[0].unplaced.endswith(" B in SRAM")
+    with pytest.raises(
+        NothingFits, match=r"could not be placed; the nearest misses 9\d\d,\d{3},\d{3} B in SRAM"
+    ):
+        found.require_front()
 
 
 def test_a_budget_on_ram_holds_for_the_arena(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,3 +102,24 @@ def test_a_budget_on_ram_holds_for_the_arena(monkeypatch: pytest.MonkeyPatch) ->
     tight = Space.from_dict({**TABLES, "budgets": {"ram_peak_kib": limit}})
     monkeypatch.setattr(module, "working_arenas", _padded(200))
     assert (explore(tight).boards[0].front.columns[ARENA] <= limit * 1024).all()
+
+
+def test_a_budget_on_storage_holds_for_what_is_placed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waste in flash pushes designs over a budget on storage that their bytes just meet."""
+    free = explore(space()).boards[0]
+    limit = float(free.front.columns["nvm_bytes"].max()) / 1024
+    tight = Space.from_dict({**TABLES, "budgets": {"nvm_kib": limit}})
+    assert len(explore(tight).boards[0].front)
+    monkeypatch.setattr(module, "working_arenas", _padded(10**5, volatile=False))
+    assert len(explore(tight).boards[0].front) == 0
+
+
+def test_checkpoints_are_searched_against_none() -> None:
+    """Cuts that leave nothing to split, and plans without checkpoints, share a space with others."""
+    tables = {
+        **TABLES,
+        "choices": {**TABLES["choices"], "checkpoints": ["none", "every 2"], "cut": ["last", 4]},
+    }
+    found = explore(Space.from_dict(tables)).boards[0]
+    assert found.counts.evaluated == found.counts.total
+    assert set(found.front.columns["checkpoints"]) <= {"none", "every 2"}

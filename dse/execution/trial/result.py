@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from dse.units import human_bytes
+
+NOT_ASKED: Final = "nobody asked for it; whether the lifespans carry a step was not tried"
+"""Why nothing was executed, where there is no other reason."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One plan that was executed inside its arenas and outside, or was not.
+    """One plan that was executed inside its arenas and outside, or was not: which is what stands by default.
 
-    ``reason`` says why it was not executed; ``violation`` what broke in the arenas; ``difference`` the first
-    number that is not that of the step outside. ``loss`` is the mean over the samples that ran, as executed
+    ``compared``: both executions came to their end. ``reason`` says why none was made; ``violation`` what
+    broke in the arenas; ``difference`` the first number that is not that of the step outside. ``arenas`` are
+    names and sizes [B] of the levels; ``labels_held``: whether labels have buffers in them. ``loss`` is the mean over the samples that ran, as executed
     outside of the arenas. ``parameters`` are the numbers that the step updates (what learns, or the state of
     a head), ``changed`` those that have another value afterwards; ``operations`` and ``macs`` those of one
     execution.
     """
 
+    compared: bool = False
     reason: str = ""
     violation: str = ""
     difference: str = ""
@@ -29,19 +35,20 @@ class Trial:
     captured: bool = False
     operations: int = 0
     macs: int = 0
-    arena_bytes: int = 0
+    arenas: tuple[tuple[str, int], ...] = ()
+    labels_held: bool = True
     parameters: int = 0
     changed: int = 0
 
     @property
     def executed(self) -> bool:
         """Whether anything was executed; where not, the trial speaks neither for nor against the map."""
-        return not self.reason
+        return self.compared or bool(self.violation)
 
     @property
     def equal(self) -> bool:
         """Whether the step ran inside the arenas and left, bit by bit, what it leaves outside."""
-        return self.executed and not self.violation and not self.difference
+        return self.compared and not self.violation and not self.difference
 
     @property
     def failed(self) -> bool:
@@ -52,15 +59,26 @@ class Trial:
     def text(self) -> str:
         """One line for a certificate."""
         if not self.executed:
-            return f"not executed: {self.reason}"
+            return f"not executed: {self.reason or NOT_ASKED}"
         if self.violation:
             return f"execution failed: {_line(self.violation)}"
         if self.difference:
             return f"execution failed: {self.difference} inside the arenas, {self._steps}"
+        labels = "" if self.labels_held else " (labels outside: the accounting does not count them)"
         return (
-            f"executed: {self._steps} inside {human_bytes(self.arena_bytes)}; {self.parameters:,} parameters "
-            "updated, equal bit by bit to the same step outside the arenas"
+            f"executed on random numbers: {self._steps} inside {self._inside}{labels}; {self.parameters:,} "
+            "parameters updated, equal bit by bit to the same step outside the arenas"
         )
+
+    @property
+    def arena_bytes(self) -> int:
+        """Bytes of all arenas."""
+        return sum(size for _, size in self.arenas)
+
+    @property
+    def _inside(self) -> str:
+        sizes = [f"{human_bytes(size)} of {level}" for level, size in self.arenas]
+        return " and ".join([", ".join(sizes[:-1]), sizes[-1]] if len(sizes) > 1 else sizes)
 
     @property
     def _steps(self) -> str:

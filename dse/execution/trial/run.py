@@ -28,8 +28,9 @@ PATIENCE: Final = 20
 
 
 def trial(
-    memory_map: MemoryMap, *, seed: int = 0, most_macs: int = MOST_MACS, progress: Progress | None = None
-) -> Trial:
+    memory_map: MemoryMap, *, seed: int = 0, most_macs: int = MOST_MACS, labels_held: bool = True,
+    progress: Progress | None = None,
+) -> Trial:  # fmt: skip
     """Execute the plan of ``memory_map`` on random numbers, inside its arenas and outside, and compare.
 
     Parameters
@@ -39,6 +40,7 @@ def trial(
     most_macs: of both executions, with what else takes time (``Work.effort``); above it two micro-batches of
         a mini-batch are executed, where the schedule is the same for these. Nothing is executed where that
         takes ``PATIENCE`` times as many MACs.
+    labels_held: whether labels of stored samples have buffers; not where the accounting counts none.
     progress: is told operations done and operations in all.
 
     Raises nothing on account of the map or the plan: see ``Trial``.
@@ -50,7 +52,7 @@ def trial(
     if 2 * planned.effort > most_macs and (short := shortened(schedule)) is not None:
         schedule = replace(schedule, plan=short)
         work = work_of(schedule)
-    found = _described(memory_map, planned, work)
+    found = replace(_described(memory_map, planned, work), labels_held=labels_held)
     if 2 * work.macs > PATIENCE * most_macs:
         most = PATIENCE * most_macs
         return replace(found, reason=f"{2 * work.macs:,} MACs inside and outside, and the limit is {most:,}")
@@ -61,7 +63,7 @@ def _described(memory_map: MemoryMap, planned: Work, work: Work) -> Trial:
     return Trial(
         samples=work.samples, micro_batches=work.micro_batches, planned_samples=planned.samples,
         planned_micro_batches=planned.micro_batches, captured=captures(memory_map.schedule),
-        operations=work.operations, macs=work.macs, arena_bytes=sum(memory_map.arena_bytes.values()),
+        operations=work.operations, macs=work.macs, arenas=tuple(memory_map.arena_bytes.items()),
     )  # fmt: skip
 
 
@@ -80,7 +82,7 @@ def _teller(progress: Progress | None, total: int) -> Callable[[], None]:
 def _tried(memory_map: MemoryMap, found: Trial, seed: int, tell: Callable[[], None]) -> Trial:
     schedule = memory_map.schedule
     try:
-        step = prepared_step(schedule, seed)
+        step = prepared_step(schedule, seed, labels_held=found.labels_held)
         expected = step.run(schedule, Watched(Separate(schedule), tell))
     except MemoryViolation as error:
         return replace(found, violation=f"even outside of the arenas: {error}")
@@ -92,7 +94,7 @@ def _tried(memory_map: MemoryMap, found: Trial, seed: int, tell: Callable[[], No
         inside = step.run(schedule, Watched(Arena(memory_map), tell))
     except UserError as error:
         return replace(found, violation=str(error))
-    return replace(found, difference=first_difference(inside, expected))
+    return replace(found, compared=True, difference=first_difference(inside, expected))
 
 
 # --- what came out ---
@@ -101,10 +103,10 @@ def _tried(memory_map: MemoryMap, found: Trial, seed: int, tell: Callable[[], No
 def _updated(step: Step, schedule: StepSchedule, after: Outcome) -> tuple[int, int]:
     """Count the numbers that the step updates, and those that have another value behind it."""
     layout = Layout(schedule, step.inputs.channels)
-    learning = (Holds.LEARNING_WEIGHT, Holds.LEARNING_AFFINE)
     pieces = [
-        piece for buffer in schedule.buffers if buffer.holds in learning
-        for piece in layout.pieces(buffer.holds, buffer.place)
+        piece for unit in range(len(schedule.workload.units))
+        for holds in (Holds.LEARNING_WEIGHT, Holds.LEARNING_AFFINE) if layout.stands(holds, unit)
+        for piece in layout.pieces(holds, unit)
     ]  # fmt: skip
     before, result = {**step.inputs.parameters.learning, **step.inputs.head}, after.result
     values = {**result.parameters, **result.head}

@@ -90,11 +90,14 @@ class Step:
         return Outcome(result, executor.infer(self.frame))
 
 
-def prepared_step(schedule: StepSchedule, seed: int) -> Step:
-    """Draw everything that the mini-batch of ``schedule`` needs. Raises UserError where that cannot be."""
+def prepared_step(schedule: StepSchedule, seed: int, *, labels_held: bool = True) -> Step:
+    """Draw everything that the mini-batch of ``schedule`` needs; ``labels_held``: see ``Samples``.
+
+    Raises UserError where that cannot be.
+    """
     workload, plan = schedule.workload, schedule.plan
     numbers = drawn_numbers(workload, plan, seed)
-    samples = drawn_samples(schedule, numbers, seed)
+    samples = drawn_samples(schedule, numbers, seed, labels_held=labels_held)
     frame = np.random.default_rng([seed, 7]).integers(0, 256, workload.input_shape).astype(np.uint8)
     inputs = Inputs(
         numbers.given, samples.samples, samples.seen, numbers.channels, numbers.levels, FRAMES,

@@ -13,7 +13,8 @@ from dse.errors import Problem, UserError
 from dse.execution.arithmetic import Array, IntArray
 from dse.execution.buffers import Buffers
 from dse.execution.packing import ByteArray, Levels, row_bytes
-from dse.execution.samples import Samples
+from dse.execution.memory import MemoryViolation
+from dse.execution.samples import Samples, is_stored
 from dse.execution.trial.numbers import FRAMES, Numbers
 from dse.plan.operations import Holds, StepBuffer, StepSchedule
 from dse.workload import Workload
@@ -57,13 +58,15 @@ class DrawnSamples:
     new: Store
     old: Store
     seen: tuple[int, ...]
+    labels_held: bool = True
 
     @property
     def samples(self) -> Samples:
         """What a step is given: labels, and samples that no buffer holds; ``fill`` puts the others."""
         return Samples(
-            self.new.given, self.new.labels, self.old.given, self.old.labels, self.new.rows, self.old.rows
-        )
+            self.new.given, self.new.labels, self.old.given, self.old.labels, self.new.rows, self.old.rows,
+            self.labels_held,
+        )  # fmt: skip
 
     def fill(self, buffers: Buffers) -> None:
         """Write the stores into their buffers, each as a whole: row by row would take long."""
@@ -72,19 +75,24 @@ class DrawnSamples:
                 buffers.put_bytes(store.holds, -1, store.data)
 
 
-def drawn_samples(schedule: StepSchedule, numbers: Numbers, seed: int) -> DrawnSamples:
-    """Draw samples for the mini-batch of ``schedule``. Raises UserError where a buffer holds too few."""
+def drawn_samples(
+    schedule: StepSchedule, numbers: Numbers, seed: int, *, labels_held: bool = True
+) -> DrawnSamples:
+    """Draw samples for the mini-batch of ``schedule``; ``labels_held``: see ``Samples``.
+
+    Raises MemoryViolation where a store that the plan keeps has no buffer, UserError where it holds too few.
+    """
     plan, workload = schedule.plan, schedule.workload
     draw = np.random.default_rng([seed, 3])
     seen = tuple(range(max(2, workload.classes - 1)))
     new = _kind(Holds.NEW_SAMPLES, workload, numbers, plan.new_samples != "cache_latent")
     old = _kind(Holds.REPLAYS, workload, numbers, plan.replay == "raw")
+    labels = (Holds.NEW_LABELS, Holds.REPLAY_LABELS) if labels_held else (None, None)
     return DrawnSamples(
-        _store(schedule, numbers, new, Holds.NEW_LABELS, plan.new_per_batch, None, seen, draw),
-        _store(
-            schedule, numbers, old, Holds.REPLAY_LABELS, plan.replays_per_batch, plan.n_replays, seen, draw
-        ),
+        _store(schedule, numbers, new, labels[0], plan.new_per_batch, None, seen, draw),
+        _store(schedule, numbers, old, labels[1], plan.replays_per_batch, plan.n_replays, seen, draw),
         seen,
+        labels_held,
     )
 
 
@@ -96,29 +104,41 @@ def _kind(holds: Holds, workload: Workload, numbers: Numbers, raw: bool) -> Kind
 
 
 def _store(
-    schedule: StepSchedule, numbers: Numbers, kind: Kind, labels: Holds, needed: int, most: int | None,
-    seen: tuple[int, ...], draw: np.random.Generator,
+    schedule: StepSchedule, numbers: Numbers, kind: Kind, labels: Holds | None, needed: int,
+    most: int | None, seen: tuple[int, ...], draw: np.random.Generator,
 ) -> Store:  # fmt: skip
     """Draw one store; ``most`` are the samples that the plan keeps, where it says so."""
-    buffer, names = _held(schedule, kind.holds), _held(schedule, labels)
+    if not is_stored(schedule.plan, kind.holds):
+        return _captured(numbers, kind, needed, seen, draw)
+    buffer = _held(schedule, kind.holds)
     width = 1 if schedule.workload.classes <= 256 else 2
-    labelled = None if names is None else names.size_bytes // width
+    labelled = None if labels is None else _held(schedule, labels).size_bytes // width
     limits = [limit for limit in (most, labelled) if limit is not None]
-    count = needed if buffer is None else min([buffer.size_bytes // kind.row_bytes, *limits])
+    count = min([buffer.size_bytes // kind.row_bytes, *limits])
     if count < needed:
         allowed = f"{needed} for a mini-batch"
         raise UserError(Problem("schedule", kind.holds.value, f"{count} samples", allowed))
     drawn = draw.integers(0, len(seen), count if labelled is None else labelled)
     rows = draw.permutation(count)[:needed]
-    if buffer is not None:
-        data = _bytes(kind, numbers, count, buffer.size_bytes, draw)
-        return Store(kind.holds, data, np.zeros(0, np.float32), drawn, rows)
+    data = _bytes(kind, numbers, count, buffer.size_bytes, draw)
+    return Store(kind.holds, data, np.zeros(0, np.float32), drawn, rows)
+
+
+def _captured(
+    numbers: Numbers, kind: Kind, count: int, seen: tuple[int, ...], draw: np.random.Generator
+) -> Store:
+    """Draw samples that no buffer holds: they are captured again for every mini-batch."""
+    labels, rows = draw.integers(0, len(seen), count), draw.permutation(count)
     parts = list(_chunks(kind, numbers, count, draw))
-    return Store(kind.holds, None, np.concatenate(parts) if parts else np.zeros(0, np.float32), drawn, rows)
+    given = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    return Store(kind.holds, None, given, labels, rows)
 
 
-def _held(schedule: StepSchedule, holds: Holds) -> StepBuffer | None:
-    return next((buffer for buffer in schedule.buffers if buffer.holds == holds), None)
+def _held(schedule: StepSchedule, holds: Holds) -> StepBuffer:
+    found = next((buffer for buffer in schedule.buffers if buffer.holds == holds), None)
+    if found is None:
+        raise MemoryViolation(Problem("schedule", holds.value, "no buffer", "one, as the plan keeps them"))
+    return found
 
 
 def _bytes(kind: Kind, numbers: Numbers, count: int, size: int, draw: np.random.Generator) -> ByteArray:

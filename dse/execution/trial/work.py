@@ -7,6 +7,7 @@ from math import prod
 from typing import Final
 
 from dse.errors import UserError
+from dse.execution.samples import is_stored
 from dse.plan.decisions import PlanBatch, TrainingPlan
 from dse.plan.learning import Learning, learning_of
 from dse.plan.operations import Holds, Kind, Operation, Phase, StepSchedule
@@ -46,8 +47,7 @@ def work_of(schedule: StepSchedule) -> Work:
 def captures(schedule: StepSchedule) -> bool:
     """Whether a captured image is stored outside of a mini-batch: as a latent, or at cut -1 as a frame."""
     spec = build_spec(schedule.workload, PlanBatch.from_plans(schedule.workload, [schedule.plan]))
-    stored = any(buffer.holds == Holds.NEW_SAMPLES for buffer in schedule.buffers)
-    return stored and not bool(spec.frozen_new[0])
+    return is_stored(schedule.plan, Holds.NEW_SAMPLES) and not bool(spec.frozen_new[0])
 
 
 class _Runs:

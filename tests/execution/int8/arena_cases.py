@@ -34,6 +34,7 @@ from dse.plan.spec import kept_channels
 from dse.plan.step import training_step
 from dse.plan.written import step_schedule
 from dse.workload import Workload
+from tests.execution.cases import sample_bytes
 from tests.execution.int8.small import folded_parameters
 
 FRAMES = Levels(bits=8, scale=0.02, offset=-2.5)
@@ -154,7 +155,7 @@ def case_of(workload, plan, seed=0, rate=0.05):
     most = 2 ** (bits - signed) - 1 if bits < 32 else 1
     levels = Levels(bits, float(np.abs(latents).max()) / max(most, 1), signed, plan.rounding)
     step = training_step(workload, PlanBatch.from_plans(workload, [plan]))
-    schedule = step_schedule(step, plan)
+    schedule = step_schedule(step, plan, samples=sample_bytes(workload, plan, plan.new_per_batch))
     optimiser = Optimiser(plan.optimiser, rate if plan.optimiser != "lars" else 30 * rate)
     samples = _samples(workload, plan, draw, latents)
     return Case(workload, plan, schedule, below, above, whole, samples, levels, optimiser)

@@ -25,6 +25,7 @@ from dse.plan.decisions import PlanBatch, TrainingPlan
 from dse.plan.policy import UpdatePolicy
 from dse.plan.step import training_step
 from dse.plan.written import step_schedule
+from tests.execution.cases import sample_bytes
 from tests.execution.int8.arena_cases import FRAMES, case_of, placed, run_on
 from tests.execution.int8.small import folded_parameters
 from tests.plan.strategies import BRANCHES, network, random_plans
@@ -174,7 +175,8 @@ def fp32_case(**changes):
     own = frozen(workload, plan, below.constants)
     stages = Stages(upper, own, inference(workload, plan, whole.constants))
     latents = own.real(edge, run_on(own, below.numbers, known, edge)[edge])
-    schedule = step_schedule(training_step(workload, PlanBatch.from_plans(workload, [plan])), plan)
+    step = training_step(workload, PlanBatch.from_plans(workload, [plan]))
+    schedule = step_schedule(step, plan, samples=sample_bytes(workload, plan))
     given = Given(folded, {**below.numbers}, {**whole.numbers})
     return schedule, stages, given, frames.astype(np.uint8), latents
 
