@@ -6,8 +6,8 @@ The rows of a breakdown sum to the event's totals; ``Explanation.check`` verifie
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from dse.cost.latency import FrozenTime, StepTime, frozen_time, step_time
 from dse.cost.memory import KEPT_ORDER, Placement, label_bytes
 from dse.cost.memory_notions import MemoryRow, memory_notions
 from dse.cost.model import StepCosts, describe, event_choices, price, step_costs
+from dse.cost.neighbours import neighbours
 from dse.cost.tiling_list import TileRow, tile_rows
 from dse.errors import DseError, Unpriced
 from dse.plan.decisions import FloatArray, IntArray, PlanBatch, TrainingPlan
@@ -279,45 +280,15 @@ def _peak_buffers(
     return tuple(PeakBuffer(*item, item[3] / total) for item in found[:count])
 
 
-_LATER: Final = {
-    "update": ("immediate", "in_place"), "first_input": ("stored",), "bn_mode": ("folded", "frozen_stats"),
-    "optimiser": ("sgd", "momentum"), "learning_dtype": ("fp16", "int8"), "policy": ("bias", "last-1"),
-    "new_samples": ("recompute",), "head": ("tinyol", "ncm"), "frozen_bits": (8,),
-    "backward_dtype": ("int8",), "accumulator_dtype": ("int8",), "classifier_dtype": ("learning",),
-}  # fmt: skip
-
-
-def _neighbours(context: Context, plan: TrainingPlan) -> Iterator[tuple[str, Any, TrainingPlan]]:
-    """Plans that differ in one decision and might need less RAM."""
-    for decision, values in _LATER.items():
-        for value in values:
-            if value != getattr(plan, decision):
-                changed: dict[str, Any] = {decision: value}
-                yield decision, value, replace(plan, **changed)
-    if plan.micro_batch > 1:
-        yield "micro_batch", plan.micro_batch // 2, replace(plan, micro_batch=plan.micro_batch // 2)
-    for bits in (8, 4):
-        if plan.replay == "latent" and bits < plan.replay_bits:
-            yield "replay_bits", bits, replace(plan, replay_bits=bits)
-    if plan.n_replays > 1:
-        yield "n_replays", plan.n_replays // 2, replace(plan, n_replays=plan.n_replays // 2)
-    for k in context.nonvolatile_levels:
-        name = context.board.levels[k].name
-        if plan.replay != "none" and name != plan.replay_level:
-            yield "replay_level", name, replace(plan, replay_level=name)
-    for cut in context.workload.legal_cuts:
-        if cut > plan.cut:
-            yield "cut", cut, replace(plan, cut=cut)
-
-
 def cheapest_changes(
     context: Context, plan: TrainingPlan, operating_point: str | int = 0, count: int = 5
 ) -> tuple[Change, ...]:
     """Return the single changes that lower the RAM peak, cheapest in energy first.
 
-    Accuracy is not weighed: a later cut or fewer replays usually cost some.
+    Accuracy is not weighed: a later cut or fewer replays usually cost some. Of the values of one decision,
+    those stay that no other one beats in energy and peak.
     """
-    candidates = list(_neighbours(context, plan))
+    candidates = list(neighbours(context, plan))
     if not candidates:
         return ()
     plans = PlanBatch.from_plans(context.workload, [plan, *(other for _, _, other in candidates)])
@@ -337,7 +308,18 @@ def cheapest_changes(
         if row > 0 and costs.ram_peak_bytes[at] < own and costs.short_bytes[at] <= short
     ]  # fmt: skip
     changes.sort(key=lambda change: (change.event_j, change.ram_peak_bytes))
-    return tuple(changes[:count])
+    return tuple(_unbeaten(changes)[:count])
+
+
+def _unbeaten(changes: list[Change]) -> list[Change]:
+    """Return the sorted ``changes`` without those that a cheaper value of the same decision beats in RAM."""
+    least: dict[str, float] = {}
+    found = []
+    for change in changes:
+        if change.ram_peak_bytes < least.get(change.decision, np.inf):
+            least[change.decision] = change.ram_peak_bytes
+            found.append(change)
+    return found
 
 
 def _priced(

@@ -17,7 +17,7 @@ def arena_text(arena: Arena, capacity_bytes: int | None = None) -> str:
     lines = [
         ("live bytes", f"{_bytes(live)} during operation {operation}, the most"),
         ("bound", f"{_bytes(arena.bound_bytes)}, with padding that no placement avoids"),
-        ("arena", f"{_bytes(arena.size_bytes)}, {100 * arena.gap:.4g} % above the bound"),
+        ("arena", f"{_bytes(arena.size_bytes)}, {_above(arena)}"),
         ("method", arena.method),
         ("proven", "yes, no placement is smaller" if arena.proven else "no, a smaller one may exist"),
     ]
@@ -42,6 +42,13 @@ def checked_text(checked: CheckedArena, capacity_bytes: int | None = None) -> st
         else "valid: no overlap, all within the arena, all aligned"
     )
     return "\n".join([arena_text(checked.arena, capacity_bytes), verdict, *lines])
+
+
+def _above(arena: Arena) -> str:
+    """Say how far an arena lies above its bound; only offsets that overlap are below it."""
+    if arena.gap < 0:
+        return "smaller than any valid placement"
+    return f"{100 * arena.gap:.4g} % above the bound"
 
 
 def _bytes(count: int) -> str:

@@ -19,6 +19,7 @@ from dse.plan.written import step_schedule
 from dse.workload import load_network
 from dse.workload.units import single_tensor_cuts
 from tests.execution.cases import sample_bytes, workspaces
+from tests.execution.mutations import wanted
 
 DATA = Path(__file__).resolve().parent.parent / "plan" / "data"
 SMALL = tuple(str(DATA / f"{name}.toml") for name in ("branches", "lenet", "residual", "two-linear", "twice"))
@@ -178,6 +179,6 @@ def faults(memory_map):
 
 
 def reads_after_end(schedule, mutated):
-    """Buffers of ``schedule`` that are read behind their end in ``mutated``."""
+    """Buffers of ``schedule`` whose value is wanted behind their end in ``mutated``."""
     ends = {buffer.id: buffer.end for buffer in mutated.buffers}
-    return [buffer.id for buffer in schedule.buffers if max(buffer.reads, default=-1) > ends[buffer.id]]
+    return [buffer.id for buffer in schedule.buffers if wanted(buffer, schedule)[1] > ends[buffer.id]]

@@ -2,7 +2,8 @@
 
 Random pairs of a network and a plan are placed by the allocator; the independent checker finds nothing, and a
 step inside the arena is that outside of it bit by bit. Then one mistake, drawn at random among those that are
-not equivalent (see ``mutations``): the checker, or the lifespans, show it, and the execution fails.
+not equivalent (see ``mutations``): the checker, or the lifespans, show it, and the execution fails. Where
+equivalent ones are drawn before it, neither of the two objects.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from dse.execution.trial import trial
-from tests.execution.mutations import moved, shortened
+from tests.execution.mutations import moved, nudged, shortened
 from tests.execution.pairs import faults, random_pair, reads_after_end
 
 FEW, MANY = 60, 500
@@ -22,26 +23,29 @@ EQUIVALENT = 50
 
 
 def agree(seed):
-    """Try one pair and one mistake; return the pair, and how many equivalent mistakes were drawn."""
+    """Try one pair and mistakes until one is none; return the pair, and how many equivalent ones there were."""
     pair = random_pair(seed)
     assert faults(pair.memory_map) == []
     found = trial(pair.memory_map, seed=seed)
     assert found.equal, found.text
-    mutant, equivalent = mistake(pair.memory_map, seed)
-    shown = faults(mutant.memory_map) + reads_after_end(pair.schedule, mutant.memory_map.schedule)
-    assert shown, mutant.name
-    broken = trial(mutant.memory_map, seed=seed)
-    assert broken.failed, (mutant.name, broken.text)
-    return pair, equivalent
+    mutants = list(mistakes(pair.memory_map, seed))
+    for mutant in mutants:
+        shown = faults(mutant.memory_map) + reads_after_end(pair.schedule, mutant.memory_map.schedule)
+        assert bool(shown) != mutant.equivalent, mutant.name
+        tried = trial(mutant.memory_map, seed=seed)
+        assert tried.failed != mutant.equivalent, (mutant.name, tried.text)
+    return pair, len(mutants) - 1
 
 
-def mistake(memory_map, seed):
-    """Draw a mistake that is not equivalent; return it, and how many equivalent ones were drawn before."""
+def mistakes(memory_map, seed):
+    """Yield mistakes at random, equivalent ones until one is not."""
     draw = np.random.default_rng([seed, 31])
-    every = list((shortened if draw.random() < 0.5 else lambda one: moved(one, 1, seed))(memory_map))
-    for skipped, index in enumerate(draw.permutation(len(every))[:EQUIVALENT]):
+    kinds = (shortened, lambda one: moved(one, 1, seed), nudged)
+    every = list(kinds[draw.integers(len(kinds))](memory_map))
+    for index in draw.permutation(len(every))[:EQUIVALENT]:
+        yield every[index]
         if not every[index].equivalent:
-            return every[index], skipped
+            return
     raise AssertionError(f"{EQUIVALENT} equivalent mistakes")
 
 

@@ -141,10 +141,10 @@ def test_the_line_of_a_certificate():
 
 
 def test_the_line_names_every_level_and_labels_that_stood_outside():
-    levels = (("L1", 2048), ("SRAM", 4096), ("flash", 1024))
+    levels = (("L1", 20480), ("SRAM", 40960), ("flash", 10240))
     said = Trial(compared=True, samples=1, arenas=levels).text
-    assert "inside 2 KiB of L1, 4 KiB of SRAM and 1 KiB of flash; " in said
-    assert "inside 4 KiB of SRAM (labels outside: the" in Trial(
+    assert "inside 20 KiB of L1, 40 KiB of SRAM and 10 KiB of flash; " in said
+    assert "inside 40 KiB of SRAM (labels outside: the" in Trial(
         compared=True, arenas=levels[1:2], labels_held=False
     ).text
 

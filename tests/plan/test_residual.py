@@ -63,8 +63,7 @@ def test_an_addition_in_int8_clamps_and_keeps_a_mask():
     """Errors are fp32; masks of sum and narrow take a byte each, of before one, the frame is int8 already.
 
     A mask is read by the first backward operation of its layer that is executed: by the input gradient of the
-    addition (it used to be dropped before that, 2 B at ``bwd_input sum``), and by the late weight gradient of
-    ``before``, which passes no error on (1 B more at its update).
+    addition, and by the late weight gradient of ``before``, which passes no error on.
     """
     found = live(step_of(BLOCK, UpdatePolicy.of_scheme(0, {"before": 1}), learning_dtype="int8"))
     assert found["bwd_weight sum"] == STORED + MASK + 3 + 32
