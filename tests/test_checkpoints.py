@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,62 @@ def test_where_nothing_fits_it_says_how_much_is_missing(capsys: pytest.CaptureFi
 def test_where_there_is_nothing_to_split_the_front_is_one_plan(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(("checkpoints", "resnet8")) == 0
     assert "no place above the cut" in capsys.readouterr().out
+
+
+def test_where_there_is_nothing_to_split_it_names_cuts_that_leave_something(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(("checkpoints", "resnet8")) == 0
+    said = capsys.readouterr().out
+    cuts = re.search(r"--cut ([^.]*)\.", said)
+    assert cuts is not None
+    for cut in cuts[1].split(", "):
+        replay = "raw" if cut == "input" else "latent"
+        assert dse.segments("resnet8", cut=int(cut) if cut.isdigit() else cut, replay=replay).places
+    assert not dse.segments("resnet8", cut=9).places
+
+
+@pytest.mark.parametrize("board", ["stm32h743", "vega", "gap8"])
+@pytest.mark.parametrize(
+    "decisions", [{"n_replays": 100}, {"n_replays": 20000}, {"replay": "none"}, {"saved_bits": 4}]
+)
+def test_with_what_stands_beside_it_the_peak_is_that_of_the_estimate(
+    decisions: dict[str, Any], board: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = dse.segments("resnet8", board=board, cut=2, **decisions)
+    words = [word for name, value in decisions.items() for word in (f"--{name}".replace("_", "-"), value)]
+    assert run(("checkpoints", "resnet8", "--cut", "2", "--board", board, *map(str, words))) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    estimate = dse.estimate("resnet8", board, found.planned(found.splits[-1]), intervals=False)
+    assert f"of {estimate.value('ram_peak_bytes'):,.0f} B." in said
+
+
+def test_without_a_board_new_samples_are_counted_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    """14 mini-batches of 21 new latents of 64 bytes, and a label each."""
+    assert run(("checkpoints", "resnet8", "--cut", "last")) == 0
+    said = capsys.readouterr().out
+    assert f"{14 * 21 * 65:,} B for this plan" in " ".join(said.split())
+    assert all(len(line) <= 80 for line in said.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [("679464", "679464 B"), ("0.7MiB", "0.7 MiB"), ("1024 KiB", "1024 KiB")]
+)
+def test_a_budget_is_shown_in_the_unit_it_was_given_in(
+    given: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(("checkpoints", *OPTIONS, "--budget", given)) == 0
+    assert f"Least work within {said}:" in capsys.readouterr().out
+
+
+def test_units_that_cannot_be_split_behind_are_named_with_those_that_can() -> None:
+    with pytest.raises(IllegalPlan) as error:
+        dse.estimate("resnet8", "stm32h743", cut=2, checkpoints="units 3 5 20", intervals=False)
+    (problem,) = error.value.problems
+    assert (problem.key, problem.allowed) == ("checkpoints", "behind units 5 8 9")
+    assert "not so behind units 3 20, with cut 2" in problem.found
+    with pytest.raises(IllegalPlan, match=r"behind unit 5, with cut 9.*'none': there is no place above"):
+        dse.estimate("resnet8", "stm32h743", cut=9, checkpoints="units 5", intervals=False)
 
 
 def test_mistakes_are_two(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from dse.api.context import context_of, decided
 from dse.api.plans import Decided, decide, decisions_of
 from dse.api.validation import explored_folder
 from dse.cost.arena import violations
-from dse.cost.certificate import Certified, schedule_of
+from dse.cost.certificate import Certified, located
 from dse.cost.certificate import certify as placed
 from dse.cost.context import Context, Duty
 from dse.errors import Problem, UserError
@@ -20,16 +20,17 @@ from dse.plan.decisions import TrainingPlan
 from dse.plan.memory_map import MemoryMap
 from dse.plan.policy import UpdatePolicy
 from dse.plan.written import ALIGNMENT
-from dse.report.certificate import Certificate, LevelSummary, level_peaks
+from dse.report.certificate import Certificate, LevelSummary, Located, level_peaks
 from dse.report.document import slug
 from dse.report.inputs import ExploredRun, load_run
+from dse.search.named import BEST_NAMES
 from dse.workload import Workload
 
 Stages = Callable[[str], Callable[[int, int], None]]
 """Takes the name of a stage, and gives what receives how much of it is done, and of how much."""
 
 BEST: Final = "best"
-"""The point that is best in the run's first objective: the first that has a name."""
+"""The point that is best in the run's first objective."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Point:
     name: str
     design: int
     folder: Path
+
+    @property
+    def place(self) -> Path:
+        """The folder in the run that its certificate belongs in."""
+        return self.folder / f"plan-{slug(self.name)}"
 
 
 def certify_plan(
@@ -63,6 +69,13 @@ def certify_plan(
     found = placed(context, chosen.plan, alignment=alignment, exact=exact, seed=seed, **event)
     levels = tuple(_summary(found, number) for number in range(len(found.levels)))
     names = [level.level for level in levels]
+
+    def changed(plan: TrainingPlan) -> Located | None:
+        try:
+            return located(context, plan, alignment=alignment, **event)
+        except UserError:  # a plan that is legal, and that this board cannot run
+            return None
+
     return Certificate(
         map=found.map,
         levels=levels,
@@ -71,7 +84,7 @@ def certify_plan(
         plan_words=words_of(context, chosen),
         promised_bytes=found.promised_bytes,
         faults=faults_of(found.map),
-        peaks=level_peaks(found.map, names, lambda plan: schedule_of(context, plan, alignment=alignment)),
+        peaks=level_peaks(found.map, names, changed),
     )
 
 
@@ -157,16 +170,26 @@ def _design(explored: ExploredRun, point: str, board: str) -> tuple[int, str]:
         found = f"{len(fronts)} boards have a front"
         raise UserError(Problem("option", "--board", found, f"one of: {_listed(fronts)}"))
     names = fronts[board or next(iter(fronts))]
-    wanted = next(iter(names)) if point == BEST else point.replace("-", " ")
+    wanted = BEST_NAMES[explored.space.objectives[0]] if point == BEST else point.replace("-", " ")
     known = {name.replace("-", " "): design for name, design in names.items()}
     if wanted.replace("-", " ") not in known:
         allowed = f"{BEST}, {', '.join(names)}, or the number of a design"
         raise UserError(Problem("option", "--point", repr(point)[:60], allowed))
-    return known[wanted.replace("-", " ")], wanted
+    design, last = known[wanted.replace("-", " ")], _last(explored)
+    if not 0 <= design <= last:
+        found = f"design {design} is called {wanted}"
+        file = str(explored.folder / "run.json")
+        raise UserError(Problem(file, "boards", found, f"a design of the space: 0 to {last}"))
+    return design, wanted
+
+
+def _last(explored: ExploredRun) -> int:
+    """Return the largest number of a design."""
+    return sum(block.size for block in explored.space.blocks) - 1
 
 
 def _numbered(explored: ExploredRun, design: int) -> int:
-    last = sum(block.size for block in explored.space.blocks) - 1
+    last = _last(explored)
     if design > last:
         raise UserError(Problem("option", "--point", str(design), f"a design of the space: 0 to {last}"))
     return design
@@ -179,11 +202,12 @@ def _listed(names: Mapping[str, Any]) -> str:
 # --- what Python users call ---
 
 
-def _executed(found: Certificate, seed: int, stages: Stages | None) -> Certificate:
+def _executed(context: Context, found: Certificate, seed: int, stages: Stages | None) -> Certificate:
     """Return the certificate with what an execution inside the arenas showed; a failure is a fault."""
     from dse.execution.trial import trial
 
-    run = trial(found.map, seed=seed, progress=stages("executing") if stages else None)
+    shown = stages("executing") if stages else None
+    run = trial(found.map, seed=seed, labels_held=context.accounting.replay_headers, progress=shown)
     faults = found.faults if run.equal or not run.executed else (*(found.faults or ()), run.text)
     return replace(found, executed=run.text, faults=faults)
 
@@ -228,7 +252,7 @@ def certify(
     context = context_of(network, board, duty=duty, preset=preset)
     chosen = decided(context, plan, decisions)
     found = certify_plan(context, chosen, alignment=alignment, exact=exact, seed=seed)
-    return _executed(found, seed, stages) if execute else found
+    return _executed(context, found, seed, stages) if execute else found
 
 
 def certify_point(
@@ -248,6 +272,22 @@ def certify_point(
     The other parameters are those of ``certify``.
     """
     meant = point_of(run, out, point, board)
+    return certify_meant(
+        meant, alignment=alignment, exact=exact, execute=execute, seed=seed, stages=stages
+    )  # fmt: skip
+
+
+def certify_meant(
+    meant: Point,
+    *,
+    alignment: int = ALIGNMENT,
+    exact: bool = False,
+    execute: bool = True,
+    seed: int = 0,
+    stages: Stages | None = None,
+) -> CertifiedPoint:
+    """Certify a point that ``point_of`` found; the parameters are those of ``certify``."""
     found = certify_plan(meant.context, meant.decided, alignment=alignment, exact=exact, seed=seed)
-    found = _executed(found, seed, stages) if execute else found
-    return CertifiedPoint(found, meant.folder / f"plan-{slug(meant.name)}", meant.design)
+    found = replace(found, point=meant.name)
+    found = _executed(meant.context, found, seed, stages) if execute else found
+    return CertifiedPoint(found, meant.place, meant.design)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dse.api.plans import decide, decisions_of, plan_file
+from dse.cost.beside import Beside, beside
 from dse.cost.context import Context
 from dse.errors import Problem, UserError
 from dse.hardware import HardwareProfile, list_boards, load_board
@@ -58,6 +59,18 @@ def segments(
         workspace=None if context is None else context.workspace,
         cores=1 if profile is None else profile.cores,
     )  # fmt: skip
+
+
+def beside_of(found: Segments, board: str | Path | HardwareProfile | None = None) -> Beside:
+    """Return what stands beside the training step in the RAM of ``board``.
+
+    Without one, of a board whose non-volatile memory holds weights and replays: new samples alone.
+    """
+    profile = board if isinstance(board, HardwareProfile) or board is None else load_board(board)
+    if profile is not None:
+        return beside(Context(found.workload, profile), found.plan)
+    context = Context(found.workload, load_board(list_boards()[0]))  # new samples have one size everywhere
+    return Beside("", beside(context, found.plan).new_bytes, 0, 0)
 
 
 def budget_of(budget: float | str) -> float:

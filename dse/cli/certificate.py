@@ -38,15 +38,18 @@ def plan(
     assertions, the offline plan for TensorFlow Lite Micro, and what makes the peak. Exit code 1 when the map
     does not fit or does not hold.
     """
-    import dse
+    from dse.api.certificate import certify_meant, point_of
     from dse.cli.progress import stages
+    from dse.report.certificate import certificate_folder
 
+    meant = point_of(run, out, point, board)
+    folder = str(meant.place) if to is None else to
+    certificate_folder(folder)  # before the work
     with stages("operations") as shown:
-        found = dse.certify_point(
-            run, point, board=board, alignment=alignment, exact=_exact(exact), execute=execute, seed=seed,
-            out=out, stages=shown,
-        )  # fmt: skip
-    return _write(found.certificate, to or str(found.folder))
+        found = certify_meant(
+            meant, alignment=alignment, exact=_exact(exact), execute=execute, seed=seed, stages=shown
+        )
+    return _write(found.certificate, folder)
 
 
 @with_decisions
@@ -66,7 +69,9 @@ def certify(
     """Write the certificate of any plan; see ``dse plan`` for what it holds."""
     import dse
     from dse.cli.progress import stages
+    from dse.report.certificate import certificate_folder
 
+    certificate_folder(to)  # before the work
     with stages("operations") as shown:
         found = dse.certify(
             network, board, plan, preset=preset, alignment=alignment, exact=_exact(exact), execute=execute,
@@ -82,11 +87,9 @@ def _exact(wanted: bool | None) -> bool:
 
 
 def _write(certificate: Any, folder: str) -> int:
-    from pathlib import Path
-
     from dse.report.certificate import certificate_text, write_certificate
 
-    files = write_certificate(certificate, Path(folder))
+    files = write_certificate(certificate, folder)
     print(certificate_text(certificate, files))
     print(f"\n{folder}")
     return 0 if certificate.holds else 1

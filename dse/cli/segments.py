@@ -13,8 +13,9 @@ from dse.cli.progress import progress
 @options.with_decisions
 def checkpoints(
     network: options.Network,
-    budget: Annotated[str | None, typer.Option(help="Memory of the training step: bytes, or a number with "
-        "KiB or MiB behind it, such as 64KiB.", metavar="SIZE", show_default=False)] = None,
+    budget: Annotated[str | None, typer.Option(help="Memory of the training step, without the samples "
+        "beside it: bytes, or a number with KiB or MiB behind it, such as 64KiB.", metavar="SIZE",
+        show_default=False)] = None,
     board: Annotated[str | None, typer.Option(help="Kernels have the workspace of this board's libraries; "
         "without it, none.", metavar="BOARD", show_default=False)] = None,
     plan: options.Plan = None,
@@ -29,9 +30,10 @@ def checkpoints(
     Exit code 1 when no split fits into the budget.
     """
     import dse
+    from dse.api.checkpoints import beside_of
     from dse.report.segments import segments_text
 
     with progress("segments", "schedules") as shown:
         found = dse.segments(network, plan, budget=budget, board=board, progress=shown, **decisions)
-    print(segments_text(found))
+    print(segments_text(found, beside_of(found, board), budget or ""))
     return 1 if budget is not None and found.chosen is None else 0

@@ -95,11 +95,16 @@ def certify(
     return Certified(context, written.schedule.plan, found, arenas, promised)
 
 
-def schedule_of(
+def located(
     context: Context, plan: TrainingPlan, *, alignment: int = ALIGNMENT, **event: Any
-) -> StepSchedule:
-    """Return the schedule that ``certify`` places, samples of the event included."""
-    return _write(context, plan.canonical(context.workload), alignment, event).schedule
+) -> tuple[StepSchedule, Mapping[str, str]]:
+    """Return the schedule that ``certify`` places, and the name of the level of each buffer, by its id.
+
+    Raises what ``certify`` raises for the plan.
+    """
+    written = _write(context, plan.canonical(context.workload), alignment, event)
+    names = [level.name for level in context.board.levels]
+    return written.schedule, {name: names[code] for name, code in written.codes.items()}
 
 
 @dataclass(frozen=True)

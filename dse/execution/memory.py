@@ -45,6 +45,9 @@ class Memory(Protocol):
         Those in ``stays`` live on: a loop that they span goes round again.
         """
 
+    def rest(self) -> None:
+        """Let every buffer end that does not stand throughout: what comes next begins anew."""
+
     def find(self, holds: Holds, place: int) -> StepBuffer | None:
         """Return the live buffer that holds this, None where there is none."""
 
@@ -90,9 +93,16 @@ class _Lifespans:
         for buffer in self._ends[operation]:
             throughout = buffer.content == Content.STANDING and operation == self.last
             if buffer.id in self.live and buffer.id not in stays and not throughout:
-                del self.live[buffer.id]
-                self._by_content[buffer.holds, buffer.place].remove(buffer)
-                yield buffer
+                yield self._end(buffer)
+
+    def resting(self) -> list[StepBuffer]:
+        moving = [buffer for buffer in self.live.values() if buffer.content != Content.STANDING]
+        return [self._end(buffer) for buffer in moving]
+
+    def _end(self, buffer: StepBuffer) -> StepBuffer:
+        del self.live[buffer.id]
+        self._by_content[buffer.holds, buffer.place].remove(buffer)
+        return buffer
 
     def find(self, holds: Holds, place: int) -> StepBuffer | None:
         found = self._by_content.get((holds, place), [])
@@ -129,6 +139,11 @@ class Separate:
     def finish(self, operation: int, stays: Collection[str] = ()) -> None:
         """See ``Memory``."""
         for buffer in self._lifespans.ending(operation, stays):
+            del self._contents[buffer.id]
+
+    def rest(self) -> None:
+        """See ``Memory``."""
+        for buffer in self._lifespans.resting():
             del self._contents[buffer.id]
 
     def find(self, holds: Holds, place: int) -> StepBuffer | None:
@@ -218,6 +233,11 @@ class Arena:
         """See ``Memory``."""
         self.check(operation)
         for buffer in self._lifespans.ending(operation, stays):
+            self._poison(buffer)
+
+    def rest(self) -> None:
+        """See ``Memory``."""
+        for buffer in self._lifespans.resting():
             self._poison(buffer)
 
     def find(self, holds: Holds, place: int) -> StepBuffer | None:

@@ -192,6 +192,7 @@ class Executor:
             if has_frozen:
                 own.run(frame)
             self._store(lambda: self._captured(own, frame, row, has_frozen))
+        self.memory.rest()  # buffers of a mini-batch that span the frozen stage have begun, and hold nothing
 
     def _captured(self, own: ImagePass, frame: ByteArray, row: int, has_frozen: bool) -> None:
         if not has_frozen:

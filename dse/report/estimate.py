@@ -13,7 +13,7 @@ from dse.cost.context import Context
 from dse.cost.energy import YEAR_S, events_per_day_for
 from dse.cost.event import Costs
 from dse.cost.intervals import Intervals
-from dse.plan.decisions import TrainingPlan
+from dse.plan.decisions import LIFESPAN_CHOICES, TrainingPlan
 from dse.report import text
 from dse.units import human, human_bytes, human_seconds
 
@@ -162,6 +162,7 @@ def plan_words(plan: TrainingPlan, context: Context) -> list[str]:
         words = [f"cut {cut}", everything if policy == "all" else f"policy {policy}"]
         words += [f"{plan.learning_dtype} {plan.optimiser}", *_int8_words(plan)]
         words += [f"batch norm {plan.bn_mode}"]
+        words += ["first input dequantised"] if plan.first_input == "dequantised" else []
     words += [*_replay_words(plan), f"frozen stage at {plan.frozen_bits} bits"]
     batch = plan.new_per_batch + plan.replays_per_batch
     words += [
@@ -170,6 +171,7 @@ def plan_words(plan: TrainingPlan, context: Context) -> list[str]:
         f"update {plan.update}",
         f"{text.plural(plan.epochs, 'epoch')} of {plan.images_per_event} images",
         f"new samples {plan.new_samples}",
+        *_lifespan_words(plan),
     ]
     if plan.persist_every != 1:
         words.append(
@@ -189,11 +191,23 @@ def _int8_words(plan: TrainingPlan) -> list[str]:
     ]  # fmt: skip
 
 
+def _lifespan_words(plan: TrainingPlan) -> list[str]:
+    """Say how long buffers live, where it is not as by default."""
+    words = {
+        "in_place": f"in place {plan.in_place}", "checkpoints": f"checkpoints {plan.checkpoints}",
+        "saved_bits": f"saved activations at {plan.saved_bits} bits", "im2col": f"im2col {plan.im2col}",
+        "patches": f"patches {plan.patches}",
+    }  # fmt: skip
+    plain = TrainingPlan(plan.cut)
+    return [words[name] for name in LIFESPAN_CHOICES if getattr(plan, name) != getattr(plain, name)]
+
+
 def _replay_words(plan: TrainingPlan) -> list[str]:
     if plan.replay == "none":
         return ["no replay"]
     where = "" if plan.replay_level == "auto" else f" in {plan.replay_level}"
-    return [f"{plan.n_replays} {plan.replay} replays at {plan.replay_bits} bits{where}"]
+    down = ", rounded down" if plan.rounding == "floor" else ""
+    return [f"{plan.n_replays} {plan.replay} replays at {plan.replay_bits} bits{down}{where}"]
 
 
 def verdict(estimate: Estimate) -> str:

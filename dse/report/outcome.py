@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
+from dse.plan.decisions import LIFESPAN_CHOICES, TrainingPlan
 from dse.report import text
 from dse.report.summary import completeness, fates, nearest_text, placed_text
 from dse.report.tables import result as written_result
@@ -42,13 +43,15 @@ def _board(found: SearchResult, result: BoardResult) -> Iterator[str]:
 
 def _named(found: SearchResult, result: BoardResult) -> str:
     columns = result.front.columns
+    names: dict[int, list[str]] = {}
+    for plan in result.front.named:
+        names.setdefault(plan.position, []).append(plan.name)
     rows = [
         (
-            plan.name, columns["network"][plan.position],
-            _decided(columns, plan.position),
-            *(written_result(columns, name, plan.position) for name in found.space.objectives),
+            ", ".join(names[place]), columns["network"][place], _decided(columns, place),
+            *(written_result(columns, name, place) for name in found.space.objectives),
         )
-        for plan in result.front.named
+        for place in names
     ]  # fmt: skip
     header = ("plan", "network", "what it does", *(title(name) for name in found.space.objectives))
     return text.table(header, rows, indent="  ")
@@ -56,11 +59,16 @@ def _named(found: SearchResult, result: BoardResult) -> str:
 
 def _decided(table: Mapping[str, Any], place: int) -> str:
     """Write the decisions that shape a plan most."""
-    if table["head"][place] != "sgd":
-        return f"head {table['head'][place]}"
     got = {name: column[place] for name, column in table.items()}
+    other = [f"{name} {got[name]}" for name, usual in _USUAL.items() if got[name] != usual]
+    if got["head"] != "sgd":
+        return ", ".join([f"head {got['head']}", *other])
     words = [f"cut {got['cut']}"]
     if got["replay"] != "none":
         words.append(f"{got['n_replays']} x {got['replay_bits']} bits in {got['replay_level_used']}")
     words.append(f"micro-batch {got['micro_batch']}, {got['update']}, {got['operating_point']}")
-    return ", ".join(words)
+    return ", ".join([*words, *other])
+
+
+_USUAL: Final = {name: getattr(TrainingPlan(cut=-1), name) for name in LIFESPAN_CHOICES}
+"""How long buffers live, where nobody decides otherwise."""

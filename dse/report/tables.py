@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from dse.plan.decisions import LIFESPAN_CHOICES
 from dse.report import text
 from dse.report.estimate import RESULTS
 
@@ -15,7 +16,7 @@ DECIDED: Final = (
     "replay_bits", "n_replays", "rounding", "replay_level", "learning_dtype", "bn_mode", "optimiser",
     "backward_dtype", "accumulator_dtype", "classifier_dtype", "gradient_scaling", "weight_rounding",
     "micro_batch", "update", "epochs", "images_per_event", "new_samples", "first_input", "persist_every",
-    "operating_point", "sleep_state",
+    *LIFESPAN_CHOICES, "operating_point", "sleep_state",
 )  # fmt: skip
 """Columns that say what a design is, in the order in which tables show them."""
 

@@ -50,7 +50,8 @@ def named_plans(
 ) -> tuple[NamedPlan, ...]:
     """Return the best in the first objective, the balanced and the smallest design of a front.
 
-    Balanced: nearest to the best value of every objective at once (Euclidean, scaled to 0..1). Smallest:
+    Where the first objective is the RAM peak, its best is the smallest, which is named anyway; the first of
+    the three is then the best in the second objective. Balanced: nearest to the best value of every objective at once (Euclidean, scaled to 0..1). Smallest:
     least RAM peak. Ties go to the design that is nearer to the ideal, then to the lower index.
     """
     if len(scaled) == 0:

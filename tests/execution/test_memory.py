@@ -90,6 +90,19 @@ def test_no_buffer_begins_on_bytes_of_one_that_lives(start, offset, content):
         run_through(begun(memory_map))
 
 
+@pytest.mark.parametrize("memory", ["arena", "separate"])
+def test_at_rest_only_what_stands_throughout_lives(memory):
+    standing = buffer("b0", 0, 3, 8, Holds.REPLAYS, Content.STANDING)
+    memory_map = made((standing, 4), (buffer("b1", 0, 3, 8), 16))
+    kept = begun(memory_map) if memory == "arena" else Separate(memory_map.schedule)
+    kept.start()
+    kept.begin(0)
+    kept.rest()
+    assert kept.find(Holds.REPLAYS, 0) is not None
+    assert kept.find(Holds.ACTIVATION, 1) is None
+    assert [one.id for one in kept.begin(0)] == ["b1"]
+
+
 def test_a_buffer_may_begin_where_another_has_ended_or_beside_it():
     memory_map = made((buffer("b0", 0, 1, 8), 4), (buffer("b1", 2, 3, 8), 8), (buffer("b2", 0, 3, 4), 0))
     run_through(begun(memory_map))

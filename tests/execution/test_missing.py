@@ -14,6 +14,7 @@ What a plan lacks rightly is listed below, and then its schedule lacks it too.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
@@ -24,6 +25,7 @@ from dse.plan.operations import Holds
 from dse.vocabulary import Role
 from dse.workload import load_network
 from tests.execution.cases import first_fit, schedule_of
+from tests.execution.pairs import SMALL
 
 FEW = {"n_replays": 6, "new_per_batch": 2, "replays_per_batch": 2, "micro_batch": 2, "images_per_event": 8}
 INT8 = {
@@ -44,7 +46,8 @@ CASES = {
     ),
     "no replays": ("har-cnn-1d", {"cut": 1, "replay": "none", "replays_per_batch": 0, "n_replays": 0}),
     "norms, state": (
-        "har-cnn-1d", {"cut": 1, "frozen_bits": 32, "optimiser": "adam", "bn_mode": "batch_stats"},
+        "har-cnn-1d", {"cut": 1, "frozen_bits": 32, "optimiser": "adam", "bn_mode": "batch_stats",
+                       "micro_batch": 4},
     ),
     "int8": ("har-cnn-1d", {"cut": 1, **INT8}),
     "int8 residual, recompute": ("resnet8@width=0.25", {"cut": 5, "checkpoints": "every 1", **INT8}),
@@ -55,12 +58,15 @@ CASES = {
     "stored input read again": (
         "har-cnn-1d", {"cut": 0, "checkpoints": "every 1", "first_input": "stored", "replay_bits": 8},
     ),
+    "slices": ("har-cnn-1d", {"cut": 0, "policy": "sparse 1 2:0.5 3:0.5"}),
+    "maxima, hard-swish": (SMALL[0], {"cut": -1, "replay": "raw", "n_replays": 3}),
     "patches": ("har-cnn-1d", {"cut": 3, "patches": "3x3 to 2"}),
     "slda": ("har-cnn-1d", {"cut": 4, "head": "slda"}),
     "cwr": ("har-cnn-1d", {"cut": 4, "head": "cwr"}),
 }  # fmt: skip
 
 
+@cache
 def map_of(name):
     network, decisions = load_network(CASES[name][0]), CASES[name][1]
     return first_fit(schedule_of(network, TrainingPlan(**(FEW | decisions)).canonical(network)))

@@ -54,6 +54,10 @@ class Watched:
         self._memory.finish(operation, stays)
         self._tell()
 
+    def rest(self) -> None:
+        """See ``Memory``."""
+        self._memory.rest()
+
     def find(self, holds: Holds, place: int) -> StepBuffer | None:
         """See ``Memory``."""
         return self._memory.find(holds, place)

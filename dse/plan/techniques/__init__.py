@@ -62,8 +62,10 @@ def plan_problems(
 ) -> list[Problem]:
     """Return every reason why no device can execute ``plan`` as it is written, those in ``but`` left out."""
     plans = PlanBatch.from_plans(workload, [plan])
-    told = {sparse_update.BELOW_CUT, sparse_update.KEEPS_NOTHING, *but}  # unit by unit, by refusals
-    problems = list(sparse_update.refusals(workload, plans, file))
+    told = {sparse_update.BELOW_CUT, sparse_update.KEEPS_NOTHING, lifespans.MISPLACED, *but}  # by refusals
+    problems = [
+        *sparse_update.refusals(workload, plans, file), *lifespans.refusals(workload, plans, file),
+    ]  # fmt: skip
     return problems + [Problem(file, "", why, "") for why in illegal(workload, plans) if why not in told]
 
 

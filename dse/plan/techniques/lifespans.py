@@ -14,8 +14,12 @@ They are carried by the schedule (``dse.plan.structure``, ``dse.plan.schedule``)
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Final
+
 import numpy as np
 
+from dse.errors import Problem
 from dse.plan.decisions import (
     AS_COMPUTED,
     IN_PLACE,
@@ -27,11 +31,13 @@ from dse.plan.decisions import (
 )
 from dse.plan.patches import refusal
 from dse.plan.spec import StepSpec
-from dse.plan.structure import Patches
+from dse.plan.structure import Checkpoints, Patches
 from dse.vocabulary import DTYPE_BYTES
 from dse.workload import Workload
 
 CHOICES = LIFESPAN_CHOICES
+
+MISPLACED: Final = "the learning stage cannot be split there: a single tensor above the cut has to cross"
 
 
 def illegal(workload: Workload, plans: PlanBatch) -> dict[str, BoolArray]:
@@ -47,9 +53,7 @@ def illegal(workload: Workload, plans: PlanBatch) -> dict[str, BoolArray]:
         & (plans.patches // Patches(0, 1).code > plans.cut),
         "patches overlap: no depthwise layer can overwrite its input (in_place = depthwise)": by_patches
         & (plans.in_place == IN_PLACE.index("depthwise")),
-        "the learning stage cannot be split there: a single tensor above the cut has to cross": _misplaced(
-            workload, plans
-        ),
+        MISPLACED: np.array([bool(units) for units in _misfits(workload, plans)], dtype=bool),
     }
     for code in np.unique(plans.patches[by_patches]):
         patches = Patches.of_code(int(code))
@@ -59,15 +63,34 @@ def illegal(workload: Workload, plans: PlanBatch) -> dict[str, BoolArray]:
     return reasons
 
 
-def _misplaced(workload: Workload, plans: PlanBatch) -> BoolArray:
-    """Plans whose list of checkpoints has a unit behind which the learning stage cannot be split, (P,)."""
-    found = np.zeros(len(plans), dtype=bool)
-    for row, checkpoints in enumerate(plans.checkpoints):
-        if checkpoints.units:
-            cut = int(plans.cut[row])
-            layer = workload.units[cut].cut_layer if 0 <= cut < len(workload.units) else -1
-            found[row] = bool(checkpoints.misfits(workload, layer))
-    return found
+def _misfits(workload: Workload, plans: PlanBatch) -> list[tuple[int, ...]]:
+    """Units of each plan's list of checkpoints behind which the learning stage cannot be split."""
+    if not plans.checkpoints:
+        return [()] * len(plans)
+    pairs = zip(plans.checkpoints, plans.cut.tolist(), strict=True)
+    return [
+        each.misfits(workload, _cut_layer(workload, cut)) if each.units else () for each, cut in pairs
+    ]  # fmt: skip
+
+
+def _cut_layer(workload: Workload, cut: int) -> int:
+    return workload.units[cut].cut_layer if 0 <= cut < len(workload.units) else -1
+
+
+def _word(cut: int) -> str:
+    return str(cut) if cut >= 0 else "input"
+
+
+def refusals(workload: Workload, plans: PlanBatch, file: str) -> Iterator[Problem]:
+    """Yield which checkpoints of the only plan of ``plans`` do not fit, and where there are places."""
+    units = _misfits(workload, plans)[0]
+    if not units:
+        return
+    cut = int(plans.cut[0])
+    places = Checkpoints(every=1).places(workload, _cut_layer(workload, cut))
+    wrong = f"unit{'s' if len(units) > 1 else ''} {' '.join(map(str, units))}"
+    allowed = f"behind units {' '.join(map(str, places))}" if places else "'none': there is no place above"
+    yield Problem(file, "checkpoints", f"{MISPLACED} (not so behind {wrong}, with cut {_word(cut)})", allowed)
 
 
 def edit(spec: StepSpec, workload: Workload, plans: PlanBatch) -> StepSpec:

@@ -80,7 +80,8 @@ class Certificate:
 
     ``levels`` are in the board's order; ``promised_bytes`` is the RAM peak that the cost model gave the plan;
     ``faults`` is what an independent checker found wrong: empty for a map that holds, None where nobody
-    checked; ``executed`` says what an execution inside the arenas showed, and is empty where none was made.
+    checked; ``executed`` says what an execution inside the arenas showed, and is empty where none was made;
+    ``point`` is what a run calls the plan, empty for a plan of no run.
     """
 
     map: MemoryMap
@@ -92,6 +93,7 @@ class Certificate:
     faults: tuple[str, ...] | None = None
     peaks: tuple[LevelPeak, ...] = ()
     executed: str = ""
+    point: str = ""
 
     @property
     def ram_peak_bytes(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from dse.errors import Problem, UserError
 from dse.report.certificate.data import Certificate
 from dse.report.certificate.header import header_text
 from dse.report.certificate.map_info import map_info
@@ -41,11 +42,10 @@ def write_certificate(certificate: Certificate, folder: str | Path) -> dict[str,
     """Write every file of a certificate into ``folder``, and return file name -> what it is.
 
     The folder appears complete or not at all; one that is there stays until the new one is complete. Files
-    that an older certificate left there and this one has not are removed; other files stay. Raises UserError
-    where no folder can be written.
+    that an older certificate left there and this one has not are removed; other files stay. Raises what
+    ``certificate_folder`` raises.
     """
-    folder = Path(folder)
-    require_new_folder(folder)
+    folder = certificate_folder(folder)
     texts = csv_files(certificate.map) | {
         CSV: peak_csv(certificate.peaks, certificate.map.schedule),
         HEADER: header_text(certificate),
@@ -63,6 +63,39 @@ def write_certificate(certificate: Certificate, folder: str | Path) -> dict[str,
         _draw(certificate, partial)
     _remove_older(folder, files)
     return files | left_out
+
+
+def certificate_folder(to: str | Path) -> Path:
+    """Return the folder that a certificate can be written to, links followed.
+
+    Raises UserError where it cannot: for a file, a place without permission, a folder that holds a folder
+    with the name of one of the files, and for the working folder or one above it, as it is replaced whole.
+    """
+    if not str(to).strip():
+        raise UserError(Problem("option", "folder", repr(str(to)), "the path of a folder of its own"))
+    folder = _resolved(to)
+    if Path.cwd().is_relative_to(folder):
+        found = "is the working folder, or holds it"
+        raise UserError(Problem(str(to), "", found, "a folder of its own, such as certificate"))
+    require_new_folder(folder)
+    taken = sorted(name for name in _known(folder) if (folder / name).is_dir())
+    if taken:
+        found = f"a folder is called {', '.join(taken)}"
+        raise UserError(Problem(str(to), "", found, "files, or nothing, by these names"))
+    return folder
+
+
+def _resolved(to: str | Path) -> Path:
+    try:
+        return Path(to).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # links in a circle, a name that cannot be one
+        found = f"cannot be written: {getattr(error, 'strerror', None) or error}"
+        raise UserError(Problem(repr(str(to)), "", found, "a place that can be written")) from None
+
+
+def _known(folder: Path) -> set[str]:
+    """Names of all files that a certificate may have, or an older one left in ``folder``."""
+    return {*_WHAT, *(path.name for path in folder.glob("memory_map-*.csv"))}
 
 
 def _offline_files(certificate: Certificate) -> tuple[dict[str, bytes], dict[str, str]]:
@@ -83,6 +116,5 @@ def _draw(certificate: Certificate, folder: Path) -> None:
 
 def _remove_older(folder: Path, files: dict[str, str]) -> None:
     """Remove what an older certificate wrote there and this one did not."""
-    known = {*_WHAT, *(path.name for path in folder.glob("memory_map-*.csv"))}
-    for name in known - set(files):
+    for name in _known(folder) - set(files):
         (folder / name).unlink(missing_ok=True)

@@ -18,7 +18,7 @@ def c_identifiers(names: Iterable[str], prefix: str) -> dict[str, str]:
     found: dict[str, str] = {}
     taken: set[str] = set()
     for name in names:
-        stem = prefix + _letters(name)
+        stem = prefix + letters(name)
         identifier, number = stem, 2
         while identifier in taken:
             identifier, number = f"{stem}_{number}", number + 1
@@ -27,7 +27,12 @@ def c_identifiers(names: Iterable[str], prefix: str) -> dict[str, str]:
     return found
 
 
-def _letters(name: str) -> str:
+def letters(name: str) -> str:
+    """Return ``name`` as the inside of an upper-case C identifier.
+
+    >>> letters("resnet8@width=0.5")
+    'RESNET8_WIDTH_0_5'
+    """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Z0-9]+", "_", plain.upper()).strip("_") or "X"
 

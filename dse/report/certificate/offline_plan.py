@@ -1,11 +1,14 @@
 """The inference part of a memory map for TensorFlow Lite Micro: its offline-planned tensor allocation.
 
 A .tflite model may carry metadata named ``OfflineMemoryAllocation``: a buffer of little-endian 32-bit
-integers with the version of the format (0), the subgraph, the number n of tensors, and for each tensor of
-the subgraph its byte offset in the arena, or -1 where the interpreter is to place it itself. n has to be the
+integers with the version of the format (0), the number of subgraphs (1), the number n of tensors, and for
+each tensor its byte offset in the arena, or -1 where the interpreter is to place it itself. n has to be the
 number of all tensors of the model, constants included, or the interpreter refuses the model. Source:
 tensorflow/tflite-micro, tensorflow/lite/micro/docs/memory_management.md, "Offline planned tensor
 allocations", and AllocationInfoBuilder::GetOfflinePlannedOffsets in micro_allocation_info.cc.
+
+Older versions of that page call the second integer the index of the subgraph, which would be 0 here. The
+newer one says that the allocator reads neither it nor the version, and the code agrees: both are accepted.
 
 A network of this project knows its activations, not the indices that a converter gave them; ``in_order``
 lays the offsets out by the tensors of a particular file.
@@ -27,7 +30,7 @@ from dse.report.certificate.data import on_level
 
 METADATA: Final = "OfflineMemoryAllocation"
 VERSION: Final = 0
-SUBGRAPH: Final = 0
+SUBGRAPHS: Final = 1
 AT_RUN_TIME: Final = -1
 ALIGNMENT: Final = 16
 """Bytes on which the interpreter starts every tensor (kBufferAlignment, later MicroArenaBufferAlignment)."""
@@ -85,12 +88,12 @@ class OfflinePlan:
         if problems:
             raise UserError(problems)
         found = [AT_RUN_TIME if layer is None else offsets[layer] for layer in layers]
-        return (VERSION, SUBGRAPH, len(found), *found)
+        return (VERSION, SUBGRAPHS, len(found), *found)
 
     @property
     def integers(self) -> tuple[int, ...]:
         """The integers of the metadata for a model whose tensors are the activations alone, in order."""
-        return (VERSION, SUBGRAPH, len(self.tensors), *(tensor.offset for tensor in self.tensors))
+        return (VERSION, SUBGRAPHS, len(self.tensors), *(tensor.offset for tensor in self.tensors))
 
 
 def metadata_bytes(integers: Sequence[int]) -> bytes:
@@ -184,7 +187,7 @@ def _beside(memory_map: MemoryMap, level: str, base: int, top: int) -> tuple[Pla
 def plan_json(plan: OfflinePlan) -> str:
     """Return the plan for people and scripts: every tensor with its offset, and what has to be known."""
     content = {
-        "metadata": METADATA, "version": VERSION, "subgraph": SUBGRAPH, "alignment_bytes": ALIGNMENT,
+        "metadata": METADATA, "version": VERSION, "subgraphs": SUBGRAPHS, "alignment_bytes": ALIGNMENT,
         "level": plan.level, "arena_starts_at": plan.base, "extent_bytes": plan.extent_bytes,
         "notes": _notes(plan),
         "tensors": [_tensor_record(index, tensor) for index, tensor in enumerate(plan.tensors)],
@@ -209,7 +212,8 @@ def _record(placed: Placed) -> dict[str, Any]:
 def _notes(plan: OfflinePlan) -> list[str]:
     notes = [
         f"{BIN} is the buffer of the metadata {METADATA}, in little-endian 32-bit integers: version, "
-        "subgraph, number of tensors, one offset per tensor.",
+        "number of subgraphs (in older documents the index of the subgraph; the interpreter reads neither), "
+        "number of tensors, one offset per tensor.",
         "Its tensors are the activations in the order of this file. Their order and number have to be those "
         "of the tensors of the .tflite file, or the interpreter refuses it; where the file lists weights and "
         "biases too, -1 belongs at their indices (OfflinePlan.in_order in dse.report.certificate does it).",

@@ -1,14 +1,14 @@
 """The fullest moment of each level: the largest buffers that are alive then, and what would lower each.
 
-Where schedules of other plans can be had, a change is listed only if the level's live bytes then peak
-lower, with every role on the level that it has now.
+Where steps of other plans can be had, a change is listed only if the level's live bytes then peak lower, with
+every buffer on the level on which that plan would put it.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from dse.plan.decisions import TrainingPlan
@@ -17,10 +17,14 @@ from dse.plan.operations import StepBuffer, StepSchedule
 from dse.report.certificate.data import LevelPeak, PeakRow, Remedy, live_bytes, on_level
 from dse.report.certificate.remedies import Change, changes_for
 from dse.units import human_bytes
-from dse.vocabulary import Role
 
-Reschedule = Callable[[TrainingPlan], StepSchedule]
-"""Writes the step of another plan for the same network, board and kernels."""
+Located = tuple[StepSchedule, Mapping[str, str]]
+"""A step, and the level of each of its buffers, by id."""
+
+Reschedule = Callable[[TrainingPlan], Located | None]
+"""Writes the step of another plan for the same network, board and kernels; None where the board cannot."""
+
+Again = Callable[[Change], Located | None]
 
 LARGEST: Final = 10
 REMEDIES: Final = 3
@@ -45,34 +49,33 @@ def level_peaks(
     """
     if reschedule is not None:
         _require_same(memory_map, levels, reschedule(memory_map.schedule.plan))
-    tried: dict[str, StepSchedule] = {}
+    tried: dict[str, Located | None] = {}
 
-    def again(change: Change) -> StepSchedule | None:
-        if reschedule is None:
-            return None
-        if change.words not in tried:
+    def again(change: Change) -> Located | None:
+        if reschedule is not None and change.words not in tried:
             tried[change.words] = reschedule(change.plan)
-        return tried[change.words]
+        return tried.get(change.words)
 
+    known = None if reschedule is None else again
     return tuple(
-        _level_peak(memory_map, level, again, most) for level in levels if on_level(memory_map, level)
+        _level_peak(memory_map, level, known, most) for level in levels if on_level(memory_map, level)
     )
 
 
-def _require_same(memory_map: MemoryMap, levels: Sequence[str], again: StepSchedule) -> None:
+def _require_same(memory_map: MemoryMap, levels: Sequence[str], again: Located | None) -> None:
+    if again is None:
+        raise ValueError("the plan's own step cannot be written again")
     operations = len(memory_map.schedule.operations)
     for level in levels:
         now = int(live_bytes(on_level(memory_map, level), operations).max(initial=0))
-        then = _peak_on(again, level, memory_map.entries)
+        then = _peak_on(again, level)
         if now != then:
             raise ValueError(
                 f"written again, the plan's own step has {then} live bytes on {level}, not {now}"
             )
 
 
-def _level_peak(
-    memory_map: MemoryMap, level: str, again: Callable[[Change], StepSchedule | None], most: int
-) -> LevelPeak:
+def _level_peak(memory_map: MemoryMap, level: str, again: Again | None, most: int) -> LevelPeak:
     entries = on_level(memory_map, level)
     live = live_bytes(entries, len(memory_map.schedule.operations))
     moment = int(live.argmax())
@@ -87,34 +90,28 @@ def _level_peak(
 
 
 def _remedies(
-    memory_map: MemoryMap, buffer: StepBuffer, level: str, peak: int,
-    again: Callable[[Change], StepSchedule | None],
-) -> tuple[Remedy, ...]:  # fmt: skip
+    memory_map: MemoryMap, buffer: StepBuffer, level: str, peak: int, again: Again | None
+) -> tuple[Remedy, ...]:
     """Return one change of each decision, the most direct first: the smallest that lowers the peak."""
     found: dict[str, Remedy] = {}
     for change in changes_for(buffer, memory_map.schedule):
         known = found.get(change.decision)
         if known is not None and change.decision not in COMPARED:
             continue
-        other = again(change)
-        then = None if other is None else _peak_on(other, level, memory_map.entries)
-        if then is None:
+        if again is None:
             found.setdefault(change.decision, Remedy(change.words))
-        elif then < peak and (known is None or then < (known.peak_bytes or 0)):
+            continue
+        other = again(change)
+        then = peak if other is None else _peak_on(other, level)
+        if then < peak and (known is None or then < (known.peak_bytes or 0)):
             found[change.decision] = Remedy(change.words, then)
     return tuple(found.values())[:REMEDIES]
 
 
-def _peak_on(schedule: StepSchedule, level: str, entries: Sequence[Placed]) -> int:
-    """Most live bytes [B] on ``level`` with every buffer on the level that its like has now."""
-    same = {(placed.buffer.role, placed.buffer.holds): placed.level for placed in entries}
-    role = {placed.buffer.role: placed.level for placed in entries}
-    working = role.get(Role.TRANSIENT_ACTIVATIONS, level)  # where a role is new
-
-    def where(buffer: StepBuffer) -> str:
-        return same.get((buffer.role, buffer.holds), role.get(buffer.role, working))
-
-    found = [Placed(buffer, level, 0) for buffer in schedule.buffers if where(buffer) == level]
+def _peak_on(located: Located, level: str) -> int:
+    """Most live bytes [B] of a step on ``level``."""
+    schedule, levels = located
+    found = [Placed(buffer, level, 0) for buffer in schedule.buffers if levels[buffer.id] == level]
     return int(live_bytes(found, len(schedule.operations)).max(initial=0))
 
 

@@ -19,6 +19,8 @@ LEGEND: Final = (
     "level has for it; least: whether it is proven that no arena is smaller."
 )
 
+NOT_EXECUTED: Final = "not executed: whether these lifespans carry a step was not tried"
+
 
 def certificate_text(certificate: Certificate, files: Mapping[str, str] | None = None) -> str:
     """Write a certificate for a terminal; ``files`` maps the files that were written to what they are."""
@@ -77,7 +79,7 @@ def _findings(certificate: Certificate) -> list[str]:
             "checked by code that shares nothing with the allocators: no two live buffers overlap; "
             "bounds, alignment and lifespans hold"
         )
-    return lines + ([certificate.executed] if certificate.executed else [])
+    return [*lines, certificate.executed or NOT_EXECUTED]
 
 
 def _short(summary: LevelSummary) -> str:

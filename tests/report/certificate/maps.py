@@ -11,7 +11,7 @@ from dse.plan.decisions import TrainingPlan
 from dse.plan.memory_map import MemoryMap, Placed
 from dse.plan.operations import Holds, Kind, Operation, Phase, StepBuffer, StepSchedule
 from dse.plan.timeline import Content
-from dse.report.certificate import Certificate, LevelSummary, Reschedule, level_peaks
+from dse.report.certificate import Certificate, LevelSummary, Located, Reschedule, level_peaks
 from dse.report.certificate.data import live_bytes, on_level
 from dse.vocabulary import Role
 
@@ -85,6 +85,12 @@ def moved(memory_map: MemoryMap, name: str, offset: int) -> MemoryMap:
         for placed in memory_map.entries
     )
     return replace(memory_map, entries=entries)
+
+
+def where(schedule: StepSchedule) -> Located:
+    """Return a step with the levels of the map by hand; what it does not know lies in SRAM."""
+    flash = {row[0] for row in _FLASH}
+    return schedule, {each.id: "flash" if each.id in flash else "SRAM" for each in schedule.buffers}
 
 
 def certificate_of(

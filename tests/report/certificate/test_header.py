@@ -6,6 +6,7 @@ import itertools
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,14 @@ from tests.report.certificate.maps import certificate_of, drawn, hand_made, move
 
 C = ("gcc", "-std=c11", "c")
 CPP = ("g++", "-std=c++11", "c++")
+PREFIX = "DSE_RESNET8_SOME_BOARD_"
+
+
+def brief(text: str) -> str:
+    """Names without what all of them begin with."""
+    return text.replace(PREFIX, "M_")
+
+
 DIALECTS = (C, CPP, ("gcc", "-std=c17", "c"), ("g++", "-std=c++17", "c++"))
 
 
@@ -28,7 +37,8 @@ def compiled(text: str, folder: Path, dialect: tuple[str, str, str] = C) -> tupl
     if shutil.which(compiler) is None:
         pytest.skip(f"no {compiler} on this machine")
     (folder / "memory_map.h").write_text(text, encoding="utf-8")
-    program = '#include "memory_map.h"\n#include "memory_map.h"\nunsigned char arena[DSE_ARENA_SRAM_SIZE];\n'
+    (prefix,) = re.findall(r"^#ifdef (\w+)MEMORY_MAP_H$", text, re.MULTILINE)
+    program = f'#include "memory_map.h"\n#include "memory_map.h"\nchar arena[{prefix}ARENA_SRAM_SIZE];\n'
     (folder / "program.c").write_text(program, encoding="utf-8")
     flags = (standard, "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only")
     done = subprocess.run(
@@ -46,10 +56,10 @@ def test_compilers_take_the_header(dialect: tuple[str, str, str], tmp_path: Path
     ("buffer", "offset", "message"),
     [
         ("latents", 174, "is not aligned"),
-        ("gradient", 276, "DSE_BUF_GRADIENT ends behind its arena"),
-        ("error", 212, "DSE_BUF_LOGITS overlaps DSE_BUF_ERROR"),
-        ("weights", 16, "DSE_BUF_WEIGHTS overlaps DSE_BUF_FRAME"),
-        ("replays", 428, "DSE_BUF_FROZEN overlaps DSE_BUF_REPLAYS"),
+        ("gradient", 276, "M_BUF_GRADIENT ends behind its arena"),
+        ("error", 212, "M_BUF_LOGITS overlaps M_BUF_ERROR"),
+        ("weights", 16, "M_BUF_WEIGHTS overlaps M_BUF_FRAME"),
+        ("replays", 428, "M_BUF_FROZEN overlaps M_BUF_REPLAYS"),
     ],
 )
 @pytest.mark.parametrize("dialect", [C, CPP], ids=("c11", "c++11"))
@@ -58,42 +68,115 @@ def test_a_wrong_offset_stops_the_build(
 ) -> None:
     code, said = compiled(header_text(certificate_of(moved(hand_made(), buffer, offset))), tmp_path, dialect)
     assert code != 0
-    assert message in said
+    assert message in brief(said)
 
 
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("DSE_BUF_LATENTS_SIZE 64UL", "DSE_BUF_LATENTS_SIZE 65UL"),
-        ("DSE_BUF_ERROR_OFFSET 224UL", "DSE_BUF_ERROR_OFFSET 240UL"),
-        ("DSE_ARENA_SRAM_SIZE 372UL", "DSE_ARENA_SRAM_SIZE 371UL"),
-        ("DSE_BUF_GRADIENT_ALIGNMENT 4UL", "DSE_BUF_GRADIENT_ALIGNMENT 8UL"),
+        ("M_BUF_LATENTS_SIZE 64UL", "M_BUF_LATENTS_SIZE 65UL"),
+        ("M_BUF_ERROR_OFFSET 224UL", "M_BUF_ERROR_OFFSET 240UL"),
+        ("M_ARENA_SRAM_SIZE 372UL", "M_ARENA_SRAM_SIZE 371UL"),
+        ("M_BUF_LATENTS_LAST 6UL", "M_BUF_LATENTS_LAST 8UL"),
+        ("M_BUF_LATENTS_FIRST 3UL", "M_BUF_LATENTS_FIRST 2UL"),
+        ("M_BUF_WEIGHTS_LAST 10UL", "M_BUF_WEIGHTS_LAST 11UL"),
+        ("M_BUF_ERROR_LAST 6UL", "M_BUF_ERROR_LAST 4UL"),
+        ("M_BUF_GRADIENT_ALIGNMENT 4UL", "M_BUF_GRADIENT_ALIGNMENT 8UL"),
     ],
 )
 def test_a_number_changed_by_hand_stops_the_build(before: str, after: str, tmp_path: Path) -> None:
-    text = header_text(certificate_of(hand_made()))
-    assert text.count(before) == 1
-    assert compiled(text.replace(before, after), tmp_path)[0] != 0
+    text, long = header_text(certificate_of(hand_made())), before.replace("M_", PREFIX, 1)
+    assert text.count(f"#define {long}\n") == 1
+    assert compiled(text.replace(long, after.replace("M_", PREFIX, 1)), tmp_path)[0] != 0
 
 
 def test_numbers_of_a_buffer_by_hand() -> None:
-    text = header_text(certificate_of(hand_made()))
+    text = brief(header_text(certificate_of(hand_made())))
     for line in (
-        "#define DSE_BUF_LATENTS_OFFSET 112UL", "#define DSE_BUF_LATENTS_SIZE 64UL",
-        "#define DSE_BUF_LATENTS_ALIGNMENT 4UL", "#define DSE_BUF_LATENTS_FIRST 3UL",
-        "#define DSE_BUF_LATENTS_LAST 6UL", "#define DSE_ARENA_SRAM_SIZE 372UL",
-        "#define DSE_ARENA_SRAM_ALIGNMENT 4UL", "#define DSE_BUF_CONV1_INFERENCE_OFFSET 160UL",
+        "#define M_BUF_LATENTS_OFFSET 112UL", "#define M_BUF_LATENTS_SIZE 64UL",
+        "#define M_BUF_LATENTS_ALIGNMENT 4UL", "#define M_BUF_LATENTS_FIRST 3UL",
+        "#define M_BUF_LATENTS_LAST 6UL", "#define M_ARENA_SRAM_SIZE 372UL",
+        "#define M_ARENA_SRAM_ALIGNMENT 4UL", "#define M_BUF_CONV1_INFERENCE_OFFSET 160UL",
     ):  # fmt: skip
         assert line in text.splitlines()
 
 
 def test_every_macro_is_defined_once() -> None:
     defined = re.findall(r"^#define (\w+)[ (]", header_text(certificate_of(hand_made())), re.MULTILINE)
-    assert len(set(defined) - {"DSE_ASSERT"}) == 14 * 5 + 2 * 2
+    assert len(set(defined) - {"DSE_ASSERT"}) == 14 * 5 + 2 * 2 + 2  # guard, operations
     assert len(defined) == len(set(defined)) + 1  # the assertion's, for C and for C++
 
 
+# --- several maps in one program ---
+
+
+def both_compiled(one: str, other: str, folder: Path) -> tuple[int, str]:
+    """Compile a program that includes two maps."""
+    (folder / "other.h").write_text(other, encoding="utf-8")
+    return compiled('#include "other.h"\n' + one, folder)
+
+
+def test_maps_of_two_names_meet_in_one_program(tmp_path: Path) -> None:
+    one = certificate_of(hand_made())
+    for other in (
+        replace(one, board="another"), replace(one, network="x"), replace(one, point="most frugal"),
+    ):  # fmt: skip
+        assert both_compiled(header_text(one), header_text(other), tmp_path) == (0, "")
+
+
+def test_maps_that_differ_under_one_name_are_refused(tmp_path: Path) -> None:
+    one, same = header_text(certificate_of(hand_made())), header_text(certificate_of(hand_made()))
+    assert both_compiled(one, same, tmp_path) == (0, "")
+    other = header_text(certificate_of(moved(hand_made(), "pool", 116)))
+    code, said = both_compiled(one, other, tmp_path)
+    assert code != 0
+    assert "two memory maps that differ are called DSE_RESNET8_SOME_BOARD" in said
+
+
 # --- completeness of the assertions ---
+
+
+def refused(text: str) -> bool:
+    """Whether an assertion of the header is false; every one is evaluated, as a compiler does."""
+    numbers = dict(re.findall(r"^#define (\w+) (\d+)UL$", text, re.MULTILINE))
+    conditions = re.findall(r"^DSE_ASSERT\((.+), \".*\"\);$", text, re.MULTILINE)
+    assert len(conditions) == text.count("DSE_ASSERT(") - 2
+    return not all(eval(re.sub(r"[A-Z]\w*", lambda name: numbers[name[0]], one)) for one in conditions)
+
+
+def broken(text: str) -> bool:
+    """Whether two buffers collide by the header's numbers, or one is crooked or out of bounds."""
+    fields = re.findall(r"^#define M_BUF_(\w+)_(OFFSET|SIZE|FIRST|LAST) (\d+)UL$", text, re.MULTILINE)
+    buffers: dict[str, dict[str, int]] = {}
+    for name, field, value in fields:
+        buffers.setdefault(name, {})[field] = int(value)
+    (size,) = re.findall(r"^#define M_ARENA_SRAM_SIZE (\d+)UL$", text, re.MULTILINE)
+    rows = [
+        (one["OFFSET"], one["OFFSET"] + one["SIZE"], one["FIRST"], one["LAST"]) for one in buffers.values()
+    ]
+    return any(low % 4 or high > int(size) or first > last for low, high, first, last in rows) or any(
+        one[0] < other[1] and other[0] < one[1] and one[2] <= other[3] and other[2] <= one[3]
+        for one, other in itertools.combinations(rows, 2)
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_single_number_makes_buffers_collide_unnoticed(seed: int) -> None:
+    text = brief(header_text(certificate_of(drawn(seed), capacity={"SRAM": 10**6})))
+    assert not refused(text)
+    assert not broken(text)
+    found = 0
+    for line in re.findall(r"^#define M_BUF_\w+_(?:OFFSET|SIZE|FIRST|LAST) \d+UL$", text, re.MULTILINE):
+        start, value = line.rsplit(" ", 1)
+        for change in (-8, -4, -1, 1, 3, 8, 64):
+            other = text.replace(line, f"{start} {max(0, int(value[:-2]) + change)}UL")
+            if broken(other):
+                found += 1
+                assert refused(other), (line, change)
+    assert found > 100
+
+
+# --- the pairs ---
 
 
 def _together(one: Placed, other: Placed) -> bool:

@@ -18,9 +18,9 @@ def test_integers_by_hand() -> None:
     plan = offline_plan(hand_made())
     assert (plan.level, plan.base, plan.extent_bytes) == ("SRAM", 112, 112)
     assert [tensor.name for tensor in plan.tensors] == ["input", "conv1", "pool", "classifier"]
-    assert plan.integers == (0, 0, 4, 0, 48, 0, 16)  # version, subgraph, count, offsets from byte 112
+    assert plan.integers == (0, 1, 4, 0, 48, 0, 16)  # version, subgraphs, count, offsets from byte 112
     assert metadata_bytes(plan.integers).hex(" ", 4) == (
-        "00000000 00000000 04000000 00000000 30000000 00000000 10000000"
+        "00000000 01000000 04000000 00000000 30000000 00000000 10000000"
     )
 
 
@@ -33,7 +33,7 @@ def test_offsets_by_the_tensors_of_a_file() -> None:
     """As a converter lists them: constants between, activation fused, flatten and softmax on their own."""
     plan = offline_plan(hand_made())
     listed = ("input", None, None, "conv1.relu", None, "flatten", None, "classifier", "classifier.softmax")
-    assert plan.in_order(listed) == (0, 0, 9, 0, -1, -1, 48, -1, 0, -1, 16, 16)
+    assert plan.in_order(listed) == (0, 1, 9, 0, -1, -1, 48, -1, 0, -1, 16, 16)
 
 
 def test_a_file_that_does_not_fit_is_refused_with_every_reason() -> None:

@@ -10,10 +10,10 @@ import pytest
 from dse.plan.decisions import TrainingPlan
 from dse.plan.operations import Holds, StepBuffer, StepSchedule
 from dse.plan.techniques import plan_problems
-from dse.report.certificate import level_peaks, peak_csv
+from dse.report.certificate import Located, level_peaks, peak_csv
 from dse.report.certificate.peak import remedies_text
 from dse.report.certificate.remedies import _BY_HOLDS, changes_for
-from tests.report.certificate.maps import LIVE, PEAK_OPERATION, PLAN, hand_made
+from tests.report.certificate.maps import LIVE, PEAK_OPERATION, PLAN, hand_made, where
 
 
 def buffer(name: str, plan: TrainingPlan = PLAN) -> tuple[StepBuffer, StepSchedule]:
@@ -127,7 +127,7 @@ def test_every_offer_is_legal_and_differs_from_the_plan() -> None:
 def test_only_changes_that_lower_the_peak_are_listed_where_they_can_be_tried() -> None:
     """Another step halves the latents with the micro-batch, and leaves everything else as it is."""
 
-    def reschedule(plan: TrainingPlan) -> StepSchedule:
+    def reschedule(plan: TrainingPlan) -> Located:
         schedule = hand_made(plan).schedule
         buffers = tuple(
             replace(each, size_bytes=each.size_bytes * plan.micro_batch // 4)
@@ -135,7 +135,7 @@ def test_only_changes_that_lower_the_peak_are_listed_where_they_can_be_tried() -
             else each
             for each in schedule.buffers
         )
-        return replace(schedule, buffers=buffers)
+        return where(replace(schedule, buffers=buffers))
 
     (peak,) = level_peaks(hand_made(), ["SRAM"], reschedule)
     said = {row.placed.buffer.id: remedies_text(row) for row in peak.rows}
@@ -148,13 +148,13 @@ def test_only_changes_that_lower_the_peak_are_listed_where_they_can_be_tried() -
 
 
 def test_a_change_that_only_moves_the_peak_is_not_listed() -> None:
-    def reschedule(plan: TrainingPlan) -> StepSchedule:
+    def reschedule(plan: TrainingPlan) -> Located:
         schedule = hand_made(plan).schedule
         buffers = tuple(
             replace(each, size_bytes=1000) if each.id == "frame" and plan != PLAN else each
             for each in schedule.buffers
         )
-        return replace(schedule, buffers=buffers)
+        return where(replace(schedule, buffers=buffers))
 
     (peak,) = level_peaks(hand_made(), ["SRAM"], reschedule)
     assert not any(row.remedies for row in peak.rows)
@@ -163,12 +163,12 @@ def test_a_change_that_only_moves_the_peak_is_not_listed() -> None:
 def test_the_smallest_change_that_helps_is_listed_and_each_plan_is_scheduled_once() -> None:
     asked: list[TrainingPlan] = []
 
-    def reschedule(plan: TrainingPlan) -> StepSchedule:
+    def reschedule(plan: TrainingPlan) -> Located:
         asked.append(plan)
         schedule = hand_made(plan).schedule
         shrink = 8 if plan.saved_bits in (2, 4) else 1
         buffers = tuple(replace(each, size_bytes=-(-each.size_bytes // shrink)) for each in schedule.buffers)
-        return replace(schedule, buffers=buffers)
+        return where(replace(schedule, buffers=buffers))
 
     (peak,) = level_peaks(hand_made(), ["SRAM"], reschedule)
     latents = next(row for row in peak.rows if row.placed.buffer.id == "latents")
@@ -177,12 +177,40 @@ def test_the_smallest_change_that_helps_is_listed_and_each_plan_is_scheduled_onc
     assert len(asked) == len({repr(plan) for plan in asked})
 
 
+def test_a_change_that_moves_buffers_to_another_level_counts_where_they_then_lie() -> None:
+    """With a narrower dtype the weights go to another level here, and the gradient comes from there."""
+
+    def reschedule(plan: TrainingPlan) -> Located:
+        schedule, levels = where(hand_made(plan).schedule)
+        moves = {"weights": "flash"} if plan.learning_dtype == "fp16" else {}
+        moves |= {"replays": "SRAM"} if plan.learning_dtype == "int8" else {}
+        return schedule, {**levels, **moves}
+
+    (peak,) = level_peaks(hand_made(), ["SRAM"], reschedule)
+    weights = next(row for row in peak.rows if row.placed.buffer.id == "weights")
+    assert remedies_text(weights) == "learning_dtype = fp16 (peak 204 B)"  # 304 - 100
+    flash = level_peaks(hand_made(), ["flash"], reschedule)[0]
+    assert not any("fp16" in remedies_text(row) for row in flash.rows)
+
+
+def test_a_change_that_the_board_cannot_run_is_not_listed() -> None:
+    def reschedule(plan: TrainingPlan) -> Located | None:
+        return where(hand_made(plan).schedule) if plan == PLAN else None
+
+    (peak,) = level_peaks(hand_made(), ["SRAM"], reschedule)
+    assert not any(row.remedies for row in peak.rows)
+    with pytest.raises(ValueError, match="cannot be written again"):
+        level_peaks(hand_made(), ["SRAM"], lambda plan: None)
+
+
 def test_a_schedule_that_forgets_buffers_is_refused() -> None:
     """Every change would seem to save what was forgotten."""
 
-    def forgets(plan: TrainingPlan) -> StepSchedule:
+    def forgets(plan: TrainingPlan) -> Located:
         schedule = hand_made(plan).schedule
-        return replace(schedule, buffers=tuple(each for each in schedule.buffers if each.id != "weights"))
+        return where(
+            replace(schedule, buffers=tuple(each for each in schedule.buffers if each.id != "weights"))
+        )
 
     with pytest.raises(ValueError, match="has 204 live bytes on SRAM, not 304"):
         level_peaks(hand_made(), ["SRAM"], forgets)
