@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,13 +70,6 @@ def certify_plan(
     found = placed(context, chosen.plan, alignment=alignment, exact=exact, seed=seed, **event)
     levels = tuple(_summary(found, number) for number in range(len(found.levels)))
     names = [level.level for level in levels]
-
-    def changed(plan: TrainingPlan) -> Located | None:
-        try:
-            return located(context, plan, alignment=alignment, **event)
-        except UserError:  # a plan that is legal, and that this board cannot run
-            return None
-
     return Certificate(
         map=found.map,
         levels=levels,
@@ -84,8 +78,18 @@ def certify_plan(
         plan_words=words_of(context, chosen),
         promised_bytes=found.promised_bytes,
         faults=faults_of(found.map),
-        peaks=level_peaks(found.map, names, changed),
+        peaks=level_peaks(found.map, names, partial(_located, context, alignment, event)),
     )
+
+
+def _located(
+    context: Context, alignment: int, event: Mapping[str, Any], plan: TrainingPlan
+) -> Located | None:
+    """Return the step of a legal plan; None where this board cannot run it."""
+    try:
+        return located(context, plan, alignment=alignment, **event)
+    except UserError:
+        return None
 
 
 def _summary(found: Certified, number: int) -> LevelSummary:
@@ -175,12 +179,15 @@ def _design(explored: ExploredRun, point: str, board: str) -> tuple[int, str]:
     if wanted.replace("-", " ") not in known:
         allowed = f"{BEST}, {', '.join(names)}, or the number of a design"
         raise UserError(Problem("option", "--point", repr(point)[:60], allowed))
-    design, last = known[wanted.replace("-", " ")], _last(explored)
+    return _called(explored, wanted, known[wanted.replace("-", " ")]), wanted
+
+
+def _called(explored: ExploredRun, name: str, design: int) -> int:
+    last = _last(explored)
     if not 0 <= design <= last:
-        found = f"design {design} is called {wanted}"
-        file = str(explored.folder / "run.json")
+        file, found = str(explored.folder / "run.json"), f"design {design} is called {name}"
         raise UserError(Problem(file, "boards", found, f"a design of the space: 0 to {last}"))
-    return design, wanted
+    return design
 
 
 def _last(explored: ExploredRun) -> int:

@@ -51,8 +51,9 @@ def named_plans(
     """Return the best in the first objective, the balanced and the smallest design of a front.
 
     Where the first objective is the RAM peak, its best is the smallest, which is named anyway; the first of
-    the three is then the best in the second objective. Balanced: nearest to the best value of every objective at once (Euclidean, scaled to 0..1). Smallest:
-    least RAM peak. Ties go to the design that is nearer to the ideal, then to the lower index.
+    the three is then the best in the second objective. Balanced: nearest to the best value of every objective
+    at once (Euclidean, scaled to 0..1). Smallest: least RAM peak. Ties go to the design that is nearer to the
+    ideal, then to the lower index.
     """
     if len(scaled) == 0:
         return ()

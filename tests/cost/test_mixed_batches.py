@@ -1,4 +1,4 @@
-"""Plans of several schedules in one batch cost what each costs alone, in the order that they were given in."""
+"""Plans of several schedules in one batch cost what each costs alone, in the order they were given in."""
 
 from __future__ import annotations
 

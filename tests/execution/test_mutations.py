@@ -85,7 +85,7 @@ def test_mutants_fail_unless_they_are_equivalent(name, place):
 
 @pytest.mark.parametrize("name", CASES)
 def test_numbers_alone_tell_of_harm(name):
-    """Also where nobody looks on whose bytes a buffer begins; rows that are stored anew hide what was there."""
+    """Though nobody looks on whose bytes a buffer begins; rows stored anew hide what was there."""
     schedule, stages, inputs, frame = prepared(*CASES[name])
     memory_map = first_fit(schedule)
     expected = outcome(memory_map, stages, inputs, frame)

@@ -23,7 +23,7 @@ EQUIVALENT = 50
 
 
 def agree(seed):
-    """Try one pair and mistakes until one is none; return the pair, and how many equivalent ones there were."""
+    """Try one pair, and mistakes until one is not equivalent; return the pair, and how many were before."""
     pair = random_pair(seed)
     assert faults(pair.memory_map) == []
     found = trial(pair.memory_map, seed=seed)

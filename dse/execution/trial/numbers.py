@@ -163,4 +163,5 @@ def _levels(plan: TrainingPlan, latents: FloatArray) -> Levels:
     bits = plan.replay_bits if plan.cut >= 0 else EXACT_BITS
     signed = bool(latents.min() < 0)
     most = 2 ** (bits - signed) - 1 if bits < EXACT_BITS else 1
-    return Levels(bits, float(np.abs(latents).max()) / max(most, 1), signed, plan.rounding)
+    largest = float(np.abs(latents).max()) or 1.0  # a network may put out nothing but zeros
+    return Levels(bits, largest / max(most, 1), signed, plan.rounding)

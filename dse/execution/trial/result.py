@@ -17,10 +17,10 @@ class Trial:
 
     ``compared``: both executions came to their end. ``reason`` says why none was made; ``violation`` what
     broke in the arenas; ``difference`` the first number that is not that of the step outside. ``arenas`` are
-    names and sizes [B] of the levels; ``labels_held``: whether labels have buffers in them. ``loss`` is the mean over the samples that ran, as executed
-    outside of the arenas. ``parameters`` are the numbers that the step updates (what learns, or the state of
-    a head), ``changed`` those that have another value afterwards; ``operations`` and ``macs`` those of one
-    execution.
+    names and sizes [B] of the levels; ``labels_held``: whether labels have buffers in them. ``loss`` is the
+    mean over the samples that ran, as executed outside of the arenas. ``parameters`` are the numbers that the
+    step updates (what learns, or the state of a head), ``changed`` those that have another value afterwards;
+    ``operations`` and ``macs`` those of one execution.
     """
 
     compared: bool = False

@@ -12,8 +12,8 @@ import numpy as np
 from dse.errors import Problem, UserError
 from dse.execution.arithmetic import Array, IntArray
 from dse.execution.buffers import Buffers
-from dse.execution.packing import ByteArray, Levels, row_bytes
 from dse.execution.memory import MemoryViolation
+from dse.execution.packing import ByteArray, Levels, row_bytes
 from dse.execution.samples import Samples, is_stored
 from dse.execution.trial.numbers import FRAMES, Numbers
 from dse.plan.operations import Holds, StepBuffer, StepSchedule
