@@ -69,8 +69,8 @@ def test_firmware_compiles_with_the_header(example: Path) -> None:
 def test_offsets_are_laid_out_by_the_tensors_of_a_file() -> None:
     names: dict[str, Any] = {}
     exec(fenced(PAGE, "python"), names)
-    version, subgraph, count, *offsets = np.frombuffer(names["metadata"], dtype="<i4").tolist()
-    assert (version, subgraph, count) == (0, 0, len(names["layers"]))
+    version, subgraphs, count, *offsets = np.frombuffer(names["metadata"], dtype="<i4").tolist()
+    assert (version, subgraphs, count) == (0, 1, len(names["layers"]))
     assert offsets == [-1, *(tensor.offset for tensor in names["plan"].tensors), -1]
 
 
