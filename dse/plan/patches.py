@@ -15,7 +15,7 @@ from typing import Any
 
 from dse.plan.structure import Patches
 from dse.workload import Workload
-from dse.workload.windows import Sliding
+from dse.workload.windows import Sliding, same_padding
 
 Interval = tuple[int, int]
 """First position and one behind the last, on one axis."""
@@ -105,8 +105,7 @@ def window_of(layer: Sliding, axis: int, size: int) -> tuple[int, int, int]:
     kernel = layer.kernel[axis if len(layer.kernel) > 1 else 0]
     stride = layer.stride[axis if len(layer.stride) > 1 else 0]
     if layer.padding == "same":
-        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-        return kernel, stride, total // 2
+        return kernel, stride, same_padding(size, kernel, stride)[0]
     return kernel, stride, layer.padding[axis if len(layer.padding) > 1 else 0]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dse.workload import Shape
-from dse.workload.windows import Sliding
+from dse.workload.windows import Sliding, same_padding
 
 Pair = tuple[int, int]
 
@@ -40,12 +40,9 @@ class Window:
         if layer.padding != "same":
             pads = _pair(layer.padding, rank, 0)
             return cls(kernel, stride, pads, pads, size, same=False)
-        total = [
-            max((-(-length // step) - 1) * step + width - length, 0)
-            for length, width, step in zip(size, kernel, stride, strict=True)
-        ]
-        before = (total[0] // 2, total[1] // 2)
-        return cls(kernel, stride, before, (total[0] - before[0], total[1] - before[1]), size, same=True)
+        rows, columns = map(same_padding, size, kernel, stride)
+        before, after = (rows[0], columns[0]), (rows[1], columns[1])
+        return cls(kernel, stride, before, after, size, same=True)
 
     @property
     def symmetric(self) -> bool:

@@ -33,6 +33,16 @@ def require_positions(kind: str, shape: Shape, rank: int | None) -> None:
         raise ValueError(f"{kind} reads {wanted}, found {shape_text(shape)}")
 
 
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Return the positions that ``"same"`` pads before and behind an axis of ``size``; the odd one behind.
+
+    >>> same_padding(8, 3, 2), same_padding(8, 3, 1)
+    ((0, 1), (1, 1))
+    """
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sliding(Layer):
     """A window of ``kernel`` sizes, one per axis; pools take a single size for all axes."""

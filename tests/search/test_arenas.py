@@ -114,6 +114,18 @@ def test_a_budget_on_storage_holds_for_what_is_placed(monkeypatch: pytest.Monkey
     assert len(explore(tight).boards[0].front) == 0
 
 
+def test_a_budget_on_a_level_holds_for_its_arena(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waste in SRAM pushes designs over a budget on that level that their arenas just meet."""
+    free = explore(space()).boards[0]
+    limit = float(free.front.columns[ARENA].max()) / 1024
+    tight = Space.from_dict({**TABLES, "budgets": {"level_kib": {"SRAM": limit}}})
+    assert len(explore(tight).boards[0].front)
+    least = limit * 1024
+    monkeypatch.setattr(module, "working_arenas", _padded(200))
+    assert all(size <= least for size in explore(tight).boards[0].front.columns[ARENA])
+    assert explore(tight).boards[0].counts.rejected[NO_MAP] > 0
+
+
 def test_checkpoints_are_searched_against_none() -> None:
     """Cuts that leave nothing to split, and plans without checkpoints, share a space with others."""
     tables = {
