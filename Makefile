@@ -43,9 +43,9 @@ ci-table:
 # Stamps: the environment is made once, and again when what it is made from changes.
 $(VENV)/.ready-run: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[train]'
+	$(PIP) --editable '.[train,onnx,tflite]'
 	@touch $@
 
 $(VENV)/.ready-test $(VENV)/.ready-dev: $(VENV)/.ready-%: $(VENV)/.ready-run
-	$(PIP) --editable '.[train,$*]'
+	$(PIP) --editable '.[train,onnx,tflite,$*]'
 	@touch $@

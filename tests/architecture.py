@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-BASE: Final = frozenset({"errors", "units", "vocabulary", "reference"})
+BASE: Final = frozenset({"errors", "files", "units", "vocabulary", "reference"})
 _MODEL: Final = BASE | {"workload", "hardware", "plan", "cost", "accuracy", "search"}
 _WORK: Final = _MODEL | {"training", "execution", "calibrate"}
 _RESULTS: Final = _WORK | {"validation", "reproduce"}
@@ -49,6 +49,7 @@ HOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "PIL": ("dse.training.data",),
     "onnx": ("dse.workload.onnx",),
     "tflite": ("dse.workload.tflite",),
+    "flatbuffers": ("dse.workload.tflite",),
 }
 """Third-party package -> the only modules (with what lies below them) that import it."""
 

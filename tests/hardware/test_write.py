@@ -1,0 +1,53 @@
+"""What is written as a board's file reads back as the same board."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dse.hardware import HardwareProfile, list_boards, load_board
+from dse.hardware.write import board_toml
+
+
+def facts(board: HardwareProfile) -> dict[str, tuple[object, ...]]:
+    return {
+        path: (
+            pytest.approx(each.value, rel=1e-9),
+            pytest.approx(each.low_value, rel=1e-9),
+            pytest.approx(each.high_value, rel=1e-9),
+            each.kind,
+            each.source,
+            each.note,
+            each.included,
+        )
+        for path, each in board.numbers()
+    }
+
+
+@pytest.mark.parametrize("name", list_boards())
+def test_every_shipped_board_survives_a_round_trip(name: str, tmp_path: Path) -> None:
+    board = load_board(name)
+    path = tmp_path / "board.toml"
+    path.write_text(board_toml(board, ["a comment"], {"rate": "first line\nsecond line"}), encoding="utf-8")
+    again = load_board(path)
+    assert facts(again) == facts(board)
+    for what in ("name", "title", "core", "default_libraries", "note", "bibliography"):
+        assert getattr(again, what) == getattr(board, what)
+    assert [level.name for level in again.levels] == [level.name for level in board.levels]
+    words = ("technology", "access", "volatile", "domain", "holds", "write_in_place", "note")
+    for mine, theirs in zip(again.levels, board.levels, strict=True):
+        assert [getattr(mine, word) for word in words] == [getattr(theirs, word) for word in words]
+    places = {rate.key: (rate.weights_in, rate.measured_at_hz, rate.shape) for rate in board.rates}
+    assert {rate.key: (rate.weights_in, rate.measured_at_hz, rate.shape) for rate in again.rates} == places
+    assert {entry.key: (entry.formula, entry.tile_formula) for entry in again.workspaces} == {
+        entry.key: (entry.formula, entry.tile_formula) for entry in board.workspaces
+    }
+
+
+def test_comments_and_quotes_stay_harmless(tmp_path: Path) -> None:
+    board = load_board("rp2040").model_copy(update={"title": 'a "quoted" \\ title'})
+    path = tmp_path / "board.toml"
+    path.write_text(board_toml(board, ["two", ""], {}, {"own": 'says "so"'}), encoding="utf-8")
+    assert load_board(path).title == 'a "quoted" \\ title'
+    assert path.read_text(encoding="utf-8").startswith("# two\n#\n")
