@@ -3,7 +3,9 @@
 Tiles hold whole columns. The rows of the tensor that a pass walks are divided among its tiles: output rows
 in the forward pass and for a weight gradient, input rows for an input gradient. The other tensor overlaps: a
 tile needs every row that the kernel reaches from its own (the halo), and rows between two tiles that no
-kernel position reaches come with the earlier of them, so that each row is brought in at least once.
+kernel position reaches come with the earlier of them, so that each row is brought in at least once. A dilated
+kernel reaches from its first tap to its last: rows that lie between its taps are brought in with them, as a
+transfer of consecutive rows does.
 """
 
 from __future__ import annotations
@@ -16,9 +18,8 @@ from typing import Final
 import numpy as np
 
 from dse.plan.decisions import IntArray
-from dse.plan.patches import window_of
 from dse.workload import Workload
-from dse.workload.windows import Sliding
+from dse.workload.windows import ALONE, Sliding
 
 INPUT: Final = "input"
 WEIGHTS: Final = "weights"
@@ -35,7 +36,8 @@ class Loops:
     """Extents of a conv or linear layer, for one sample.
 
     ``ins`` and ``outs`` are channels of one group. Rows are the first axis of positions (the only one of a
-    1-D layer; 1 for a vector), columns all others. ``padding`` is the number of rows before the first.
+    1-D layer; 1 for a vector), columns all others. ``padding`` is the number of rows before the first;
+    ``dilation`` the rows from one tap of the kernel to the next.
     """
 
     operator: str
@@ -49,6 +51,7 @@ class Loops:
     kernel: tuple[int, ...] = (1,)
     stride: int = 1
     padding: int = 0
+    dilation: int = 1
 
     def walked_rows(self, pass_: str) -> int:
         """Rows that the tiles of a pass divide among them."""
@@ -88,16 +91,18 @@ def loops_of(workload: Workload) -> tuple[Loops, ...]:
 def _loops(workload: Workload, index: int) -> Loops:
     unit = workload.units[index]
     layer = workload.layers[unit.layer]
+    if layer.forward_only:  # has no such walk: see ``forward_tiles``
+        return Loops(unit.operator, 1, 1, 1, 1, 1, 1, 1)
     before, after = workload.shape_of(workload.inputs[unit.layer][0]), workload.shapes[unit.layer]
     # Channels x (input channels of a group) x kernel elements make the weights, whatever the layer kind.
     ins = unit.weight_params // (after[0] * prod(unit.kernel))
     groups = before[0] // ins
-    _, stride, padding = window_of(layer, 0, before[1]) if isinstance(layer, Sliding) else (1, 1, 0)
+    rows = layer.axes(before)[0] if isinstance(layer, Sliding) else ALONE
     return Loops(
         unit.operator, groups, ins, after[0] // groups,
         before[1] if len(before) > 1 else 1, prod(before[2:]),
         after[1] if len(after) > 1 else 1, prod(after[2:]),
-        unit.kernel, stride, padding,
+        unit.kernel, rows.stride, rows.before, rows.dilation,
     )  # fmt: skip
 
 
@@ -138,7 +143,7 @@ def tile_spans(loops: Loops, pass_: str, rows: int) -> list[tuple[int, int]]:
 
 def _reached(loops: Loops, pass_: str, first: int, end: int) -> tuple[int, int]:
     """Rows of the other tensor that the kernel connects with walked rows [first, end); may stick out."""
-    kernel, stride, padding = loops.kernel[0], loops.stride, loops.padding
+    reach, stride, padding = (loops.kernel[0] - 1) * loops.dilation, loops.stride, loops.padding
     if pass_ == "bwd_input":
-        return -((kernel - 1 - first - padding) // stride), (end - 1 + padding) // stride + 1
-    return first * stride - padding, (end - 1) * stride - padding + kernel
+        return -((reach - first - padding) // stride), (end - 1 + padding) // stride + 1
+    return first * stride - padding, (end - 1) * stride - padding + reach + 1

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dse.cost.context import Context
+from dse.cost.forward_tiles import frozen_tiling
 from dse.cost.tiling import Tiling
-from dse.cost.tiling_calls import MAC_PASSES, frozen_call, require_tiling, scratchpad_of, step_call
+from dse.cost.tiling_calls import MAC_PASSES, require_tiling, scratchpad_of, step_call
 from dse.plan.step import TrainingStep
 
 
@@ -56,8 +57,7 @@ def _rows(context: Context, step: TrainingStep, row: int) -> Iterator[TileRow]:
     width, im2col = int(step.spec.frozen_bytes[row]), int(step.spec.im2col[row])
     for unit in workload.units:
         if step.frozen_units[row, unit.index]:
-            call = frozen_call(pad, workload, unit.index, width, im2col)
-            tiling = require_tiling(pad, call, unit.name)
+            tiling = frozen_tiling(pad, workload, unit.index, width, im2col)
             yield TileRow("frozen stage", unit.name, "fwd", pad.level, pad.buffers, pad.room_bytes, tiling)
         for pass_ in range(len(MAC_PASSES)):
             if step.calls[row, unit.index, pass_]:

@@ -19,12 +19,12 @@ from typing import Any, Final
 import numpy as np
 
 from dse.cost.context import Context
+from dse.cost.forward_tiles import frozen_tiling
 from dse.cost.memory import Placement
 from dse.cost.tiling import Tiling
 from dse.cost.tiling_calls import (
     MAC_PASSES,
     Scratchpad,
-    frozen_call,
     level_behind,
     require_tiling,
     scratchpad_of,
@@ -243,8 +243,7 @@ def _frozen_tiles(step: TrainingStep, pads: tuple[Scratchpad, ...]) -> Tiles:
         pad = pads[rows[0]]
         table = _table(pad, step.workload, (width, im2col))
         for unit in np.flatnonzero(running[rows].any(axis=0) & ~table.known[:, 0]).tolist():
-            call = frozen_call(pad, step.workload, unit, width, im2col)
-            table.put(unit, 0, require_tiling(pad, call, step.workload.units[unit].name))
+            table.put(unit, 0, frozen_tiling(pad, step.workload, unit, width, im2col))
         tiles.extra[..., rows, :] = table.extra[0, ..., None, :]
         tiles.transfers[rows] = table.transfers[:, 0]
     again = step.frozen_repeat[[unit.layer for unit in step.workload.units]]  # where patches overlap

@@ -23,6 +23,7 @@ from dse.execution.samples import Samples, Source, Stores
 from dse.execution.saving import Saving
 from dse.execution.updating import Updating
 from dse.plan.operations import Holds, Kind, Phase, StepSchedule
+from dse.workload.forward_only import executed_problems
 
 EXECUTED_DTYPES = ("fp32", "int8")
 
@@ -210,7 +211,7 @@ class Executor:
 
 
 def _require_executable(schedule: StepSchedule, inputs: Inputs) -> None:
-    plan, problems = schedule.plan, []
+    plan, problems = schedule.plan, executed_problems(schedule.workload, "execution")
     if plan.learning_dtype not in EXECUTED_DTYPES:
         allowed = f"one of {', '.join(EXECUTED_DTYPES)}: fp16 is priced, but not executed"
         problems.append(Problem("plan", "learning_dtype", repr(plan.learning_dtype), allowed))

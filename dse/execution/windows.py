@@ -1,4 +1,4 @@
-"""Sliding windows over (B, C, H, W) as arrays: unfolded into patches, folded back, by any stride and padding.
+"""Sliding windows over (B, C, H, W) as arrays: unfolded into patches, folded back; any dilation and padding.
 
 A time series (B, C, L) stands as an image of height 1, a vector (B, F) as an image of one position; see
 ``lifted``. Functions work in any type of number.
@@ -14,11 +14,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from dse.workload import Layer, Shape
-from dse.workload.windows import Sliding, same_padding
+from dse.workload.windows import Plane
 
 Array = NDArray[Any]
-Pair = tuple[int, int]
 
 
 def lifted(x: Array) -> Array:
@@ -29,45 +27,12 @@ def lifted(x: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Window:
-    """A window over (height, width): its size, steps, and the padding before and after each axis."""
-
-    kernel: Pair
-    stride: Pair
-    before: Pair
-    after: Pair
-    size: Pair  # of the input
-    same: bool  # padded as ``"same"`` does: ceil(size / stride) windows, the odd one at the end
-
-    @classmethod
-    def of(cls, layer: Layer, shape: Shape) -> Window:
-        """Return the window of ``layer`` over one input of ``shape``; one position where it slides none."""
-        size = _pair(shape[1:] or (1,), 1)
-        if not isinstance(layer, Sliding):
-            return cls((1, 1), (1, 1), (0, 0), (0, 0), size, same=False)
-        rank = len(shape) - 1
-        kernel, stride = (_pair(_spread(sizes, rank), 1) for sizes in (layer.kernel, layer.stride))
-        if layer.padding != "same":
-            pads = _pair(_spread(layer.padding, rank), 0)
-            return cls(kernel, stride, pads, pads, size, same=False)
-        rows, columns = map(same_padding, size, kernel, stride)
-        before, after = (rows[0], columns[0]), (rows[1], columns[1])
-        return cls(kernel, stride, before, after, size, same=True)
-
-    @property
-    def positions(self) -> Pair:
-        """Output positions (height, width)."""
-        rows, columns = (
-            (size + first + last - width) // step + 1
-            for size, first, last, width, step in zip(
-                self.size, self.before, self.after, self.kernel, self.stride, strict=True
-            )
-        )
-        return rows, columns
+class Window(Plane):
+    """A window over (height, width)."""
 
     @property
     def elements(self) -> int:
-        """Elements of one window."""
+        """Taps of one window."""
         return prod(self.kernel)
 
     def padded(self, x: Array, value: float = 0.0) -> Array:
@@ -77,21 +42,22 @@ class Window:
 
     def patches(self, x: Array, value: float = 0.0) -> Array:
         """Return the windows over (B, C, H, W), a view (B, C, rows, columns, kh, kw) of the padded input."""
-        every = sliding_window_view(self.padded(x, value), self.kernel, axis=(2, 3))
+        extents = tuple(axis.extent for axis in (self.rows, self.columns))
+        every = sliding_window_view(self.padded(x, value), extents, axis=(2, 3))
         rows, columns = self.positions
-        return every[:, :, :: self.stride[0], :: self.stride[1]][:, :, :rows, :columns]
+        stepped = every[:, :, :: self.stride[0], :: self.stride[1]][:, :, :rows, :columns]
+        return stepped[..., :: self.dilation[0], :: self.dilation[1]]
 
     def folded(self, patches: Array) -> Array:
         """Add windows (B, C, rows, columns, kh, kw) up at their positions: the adjoint of ``patches``."""
-        edges = [
-            size + first + last for size, first, last in zip(self.size, self.before, self.after, strict=True)
-        ]
+        edges = (axis.padded for axis in (self.rows, self.columns))
         total = np.zeros((*patches.shape[:2], *edges), dtype=patches.dtype)
         rows, columns = self.positions
         for row in range(self.kernel[0]):
             for column in range(self.kernel[1]):
-                last = (row + (rows - 1) * self.stride[0] + 1, column + (columns - 1) * self.stride[1] + 1)
-                target = total[:, :, row : last[0] : self.stride[0], column : last[1] : self.stride[1]]
+                top, left = row * self.dilation[0], column * self.dilation[1]
+                end = (top + (rows - 1) * self.stride[0] + 1, left + (columns - 1) * self.stride[1] + 1)
+                target = total[:, :, top : end[0] : self.stride[0], left : end[1] : self.stride[1]]
                 target += patches[..., row, column]
         top, left = self.before
         return total[:, :, top : top + self.size[0], left : left + self.size[1]]
@@ -105,12 +71,3 @@ class Window:
             return np.full(self.positions, self.elements, dtype=np.int64)
         inside = np.ones((1, 1, *self.size), dtype=np.int64)
         return np.asarray(self.patches(inside).sum((4, 5))[0, 0])
-
-
-def _spread(sizes: tuple[int, ...], rank: int) -> tuple[int, ...]:
-    return sizes * rank if len(sizes) == 1 else sizes
-
-
-def _pair(sizes: tuple[int, ...], alone: int) -> Pair:
-    """Return one size per axis; ``alone`` stands for the height that a time series lacks."""
-    return (alone, sizes[0]) if len(sizes) == 1 else (sizes[0], sizes[1])

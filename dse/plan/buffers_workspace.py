@@ -14,7 +14,7 @@ from dse.plan.patches import regions_of
 from dse.plan.spec import StepSpec
 from dse.plan.tensors import tensors_of
 from dse.plan.timeline import Holds, Schedule
-from dse.plan.workspace import WorkspaceTable, unfolding, workspace_bytes
+from dse.plan.workspace import WorkspaceTable, recurrent_bytes, unfolding, workspace_bytes
 from dse.vocabulary import DTYPE_BYTES, DTYPES, Role
 from dse.workload import Unit
 
@@ -79,6 +79,7 @@ def _frozen(
     in_place = unit.operator == "depthwise" and tensors[position[layer]].root != layer
     for dtype, width in FROZEN_WIDTHS:
         size = workspace_bytes(table, seen, "fwd", dtype, width, cores) + in_place * plane * width
+        size += recurrent_bytes(schedule.workload, unit)
         mine = (spec.frozen_bytes == width) & rows
         frozen = mine & (layer <= spec.cut_layer)
         _add(schedule, unit, "frozen fwd kernel", clock.frozen(layer), size, frozen)

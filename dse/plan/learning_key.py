@@ -125,5 +125,5 @@ def learning_content(workload: Workload, plan: TrainingPlan) -> dict[str, object
 
 def learning_key(workload: Workload, plan: TrainingPlan) -> str:
     """Return 16 hexadecimal digits that plans share exactly when they share ``learning_content``."""
-    content = {"network": workload.content_hash, **learning_content(workload, plan)}
+    content = {"network": workload.training_hash, **learning_content(workload, plan)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

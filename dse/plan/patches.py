@@ -15,7 +15,7 @@ from typing import Any
 
 from dse.plan.structure import Patches
 from dse.workload import Workload
-from dse.workload.windows import Sliding, same_padding
+from dse.workload.windows import Sliding
 
 Interval = tuple[int, int]
 """First position and one behind the last, on one axis."""
@@ -85,34 +85,20 @@ def _inputs(
     kind: Any = workload.layers[layer]
     if not isinstance(kind, Sliding):
         return axes
-    shape = workload.shape_of(producer)
-    return [
-        [_read(kind, axis, size, span) for span in spans]
-        for axis, (size, spans) in enumerate(zip(shape[1:], axes, strict=True))
-    ]
-
-
-def _read(layer: Sliding, axis: int, size: int, span: Interval) -> Interval:
-    """Positions of the input that the window reads for the outputs of ``span``, within the input."""
-    kernel, stride, before = window_of(layer, axis, size)
-    first, last = span[0] * stride - before, (span[1] - 1) * stride - before + kernel
-    start = max(first, 0)
-    return start, max(min(last, size), start)
-
-
-def window_of(layer: Sliding, axis: int, size: int) -> tuple[int, int, int]:
-    """Return kernel, stride and padding before the first position on one axis of an input of ``size``."""
-    kernel = layer.kernel[axis if len(layer.kernel) > 1 else 0]
-    stride = layer.stride[axis if len(layer.stride) > 1 else 0]
-    if layer.padding == "same":
-        return kernel, stride, same_padding(size, kernel, stride)[0]
-    return kernel, stride, layer.padding[axis if len(layer.padding) > 1 else 0]
+    windows = kind.axes(workload.shape_of(producer))
+    return [[window.touched(*span) for span in spans] for window, spans in zip(windows, axes, strict=True)]
 
 
 def _hull(known: list[list[Interval]] | None, wanted: list[list[Interval]]) -> list[list[Interval]]:
     if known is None:
         return wanted
     return [
-        [(min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(mine, theirs, strict=True)]
+        [_around(*pair) for pair in zip(mine, theirs, strict=True)]
         for mine, theirs in zip(known, wanted, strict=True)
     ]
+
+
+def _around(one: Interval, other: Interval) -> Interval:
+    """Return the shortest interval around both; windows that meet padding alone need nothing."""
+    spans = [span for span in (one, other) if span[0] < span[1]]
+    return (min(first for first, _ in spans), max(end for _, end in spans)) if spans else (0, 0)

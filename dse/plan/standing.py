@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from dse.plan.spec import BIAS_BYTES
-from dse.plan.step import TrainingStep
+from dse.plan.step import TrainingStep, side_bytes
 from dse.plan.timeline import Content, Holds
 from dse.vocabulary import Role
 
@@ -39,6 +41,7 @@ def standing_buffers(step: TrainingStep, row: int, samples: Mapping[Holds, int])
         for item in (*_parameters(step, row, unit), *_copies(step, row, unit)):
             if item.size_bytes:
                 yield item
+    yield from _sides(step, row)
     head = int(step.spec.head_state_bytes[row])
     if head:
         yield Standing(Holds.HEAD, -1, Role.HEAD_STATE, "head state", "what the head has learned", head)
@@ -48,6 +51,18 @@ def standing_buffers(step: TrainingStep, row: int, samples: Mapping[Holds, int])
     for holds, size in samples.items():
         if size:
             yield Standing(holds, -1, *SAMPLES[holds], size)
+
+
+def _sides(step: TrainingStep, row: int) -> Iterator[Standing]:
+    """Weights of forward-only layers that are no unit, under the unit that they follow."""
+    workload = step.workload
+    for layer in np.flatnonzero(workload.side_weights + workload.side_biases).tolist():
+        unit = max(int(workload.unit_of_layer[layer]), 0)
+        size = int(side_bytes(workload, step.spec)[row, layer])
+        yield Standing(
+            Holds.FROZEN_WEIGHT, unit, Role.FROZEN_WEIGHTS, workload.layers[layer].name,
+            "constants of a layer that runs forward only", size,
+        )  # fmt: skip
 
 
 def _parameters(step: TrainingStep, row: int, index: int) -> Iterator[Standing]:

@@ -275,6 +275,7 @@ def _static_bytes(
     weights = np.array([unit.weight_params for unit in workload.units])
     biases = np.array([unit.bias_params for unit in workload.units])
     frozen = (weights * spec.frozen_bytes[:, None] + biases * BIAS_BYTES) * frozen_units
+    sides = side_bytes(workload, spec).sum(axis=1)
     runs = ~frozen_units & spec.backprop[:, None]
     fixed = (weights - learning.trained_weights) * spec.weight_bytes + (
         learning.affine_parameters - learning.trained_affine + learning.frozen_statistics
@@ -286,13 +287,19 @@ def _static_bytes(
     copied = runs & (spec.weight_bytes != spec.frozen_bytes[:, None])
     copy = (weights * spec.frozen_bytes[:, None] + biases * BIAS_BYTES) * copied
     return {
-        Role.FROZEN_WEIGHTS: (frozen + fixed * runs).sum(axis=1),
+        Role.FROZEN_WEIGHTS: (frozen + fixed * runs).sum(axis=1) + sides,
         Role.LEARNING_WEIGHTS: trained.sum(axis=1),
         Role.INFERENCE_COPY: copy.sum(axis=1),
         Role.PERSISTENT_COPY: trained.sum(axis=1) + spec.head_state_bytes,
         Role.OPTIMISER_STATE: learning.parameters.sum(axis=1) * spec.state_per_parameter * spec.state_bytes,
         Role.HEAD_STATE: spec.head_state_bytes,
     }
+
+
+def side_bytes(workload: Workload, spec: StepSpec) -> IntArray:
+    """Return the bytes that forward-only layers which are no unit keep, (P, L): they are frozen always."""
+    weights = workload.side_weights * spec.frozen_bytes[:, None]
+    return np.asarray(weights + workload.side_biases * BIAS_BYTES)
 
 
 def _copied(workload: Workload, spec: StepSpec, learning: Learning) -> tuple[IntArray, IntArray]:

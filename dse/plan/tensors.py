@@ -40,17 +40,32 @@ def tensors_of(
     root: list[int] = []
     for index in range(len(workload.layers)):
         source = workload.inputs[index][0]
-        shares = source >= 0 and len(consumers[source]) == 1 and _overwrites(workload, index, in_place)
+        shares = source >= 0 and (
+            _is_view(workload, index)
+            or (_overwrites(workload, index, in_place) and _reads_last(consumers, root, index, source))
+        )
         root.append(root[source] if shares else index)
     tensors: list[Tensor] = []
     position: dict[int, int] = {}
     for start in sorted(set(root)):
         members = tuple(index for index, owner in enumerate(root) if owner == start)
         position[start] = len(tensors)
-        readers = tuple(sorted(set(consumers[members[-1]])))
+        readers = tuple(sorted({reader for member in members for reader in consumers[member]} - {*members}))
         elements = int(workload.out_elements[start])
         tensors.append(Tensor(start, members[-1], members, readers, elements))
     return tuple(tensors), tuple(position[owner] for owner in root)
+
+
+def _is_view(workload: Workload, index: int) -> bool:
+    """Whether a layer of the frozen stage names its input's bytes anew, whoever else reads them."""
+    layer = workload.layers[index]
+    return layer.forward_only and layer.in_place
+
+
+def _reads_last(consumers: list[list[int]], root: list[int], index: int, source: int) -> bool:
+    """Whether nobody but ``index`` reads the value in the buffer of ``source``, by whatever name."""
+    members = {member for member, owner in enumerate(root) if owner == root[source]}
+    return {reader for member in members for reader in consumers[member]} - members == {index}
 
 
 def _overwrites(workload: Workload, index: int, in_place: str) -> bool:

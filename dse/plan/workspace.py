@@ -8,8 +8,10 @@ from math import prod
 from typing import Final
 
 from dse.vocabulary import DTYPES, OPERATORS
-from dse.workload import Unit
+from dse.workload import Unit, Workload
 from dse.workload.base import MAC_PASSES
+
+STATE_BYTES: Final = 4  # int32 or fp32
 
 WorkspaceTable = Mapping[tuple[str, str, str], str]
 """(operator, pass, dtype) -> formula name; what is absent needs no workspace."""
@@ -62,6 +64,18 @@ def _patch(unit: Unit) -> int:
         return 0  # the input already is the matrix
     channels = unit.weight_params // (unit.out_channels * prod(unit.kernel))
     return prod(unit.kernel) * channels
+
+
+STATE_ROWS: Final = {"lstm": 6, "gru": 5, "rnn": 2}
+"""Recurrent operator -> vectors that one step keeps beside its operands: gates, state, and cell state."""
+
+
+def recurrent_bytes(workload: Workload, unit: Unit) -> int:
+    """Bytes that a recurrent layer keeps between its steps and within one, in 32-bit sums; 0 elsewhere.
+
+    Each vector has at most as many elements as the last axis of the output: hidden units of all directions.
+    """
+    return STATE_ROWS.get(unit.operator, 0) * workload.shapes[unit.layer][-1] * STATE_BYTES
 
 
 def workspace_bytes(table: WorkspaceTable, unit: Unit, pass_: str, dtype: str, width: int, cores: int) -> int:

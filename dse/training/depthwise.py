@@ -20,10 +20,11 @@ MOST_POSITIONS: Final = 4
 
 def links_of(window: Window) -> Tensor:
     """Return which kernel element links which positions: (outputs x inputs, kernel elements) of 0 and 1."""
-    outputs, inputs, elements = (
+    outputs, inputs, taps = (
         list(product(range(size[0]), range(size[1])))
         for size in (window.positions, window.size, window.kernel)
     )
+    elements = [(row * window.dilation[0], column * window.dilation[1]) for row, column in taps]
     links = torch.zeros(len(outputs), len(inputs), len(elements))
     for row, target in enumerate(outputs):
         for column, source in enumerate(inputs):

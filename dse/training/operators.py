@@ -50,8 +50,9 @@ def convolution(layer: Convolution, shape: Shape, tensors: Mapping[str, Tensor])
         links = links_of(window).to(weight)
         return lambda x: depthwise_by_links(x, weight, bias, links, window)
     if window.symmetric:
-        return lambda x: F.conv2d(x, weight, bias, window.stride, window.before, 1, groups)
-    return lambda x: F.conv2d(F.pad(x, window.sides), weight, bias, window.stride, 0, 1, groups)
+        return lambda x: F.conv2d(x, weight, bias, window.stride, window.before, window.dilation, groups)
+    padded = window.sides
+    return lambda x: F.conv2d(F.pad(x, padded), weight, bias, window.stride, 0, window.dilation, groups)
 
 
 def is_by_links(layer: Convolution, shape: Shape, weight: Tensor) -> bool:
@@ -132,10 +133,9 @@ def window_count(layer: Sliding, shape: Shape) -> Tensor:
 
 
 def pool_window(layer: Sliding, shape: Shape) -> Window:
-    """Return the window of a pool. Raises UserError for padding as wide as the kernel."""
+    """Return the window of a pool. Raises UserError for padding that fills a window."""
     window = Window.of(layer, shape)
-    edges = (*window.before, *window.after)
-    if any(edge >= size for edge, size in zip(edges, window.kernel * 2, strict=True)):
+    if not all(axis.holds_data for axis in (window.rows, window.columns)):
         found = f"padding {layer.padding} makes windows of {layer.kernel} that hold no data"
         raise UserError(Problem("network", f"layers.{layer.name}.padding", found, "less than the kernel"))
     return window

@@ -114,8 +114,9 @@ class WindowGradients:
         """Call PyTorch's own kernel for one of the two gradients."""
         mask = [of_input, not of_input, False]
         found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
-            error, x, weight, None, self.window.stride, self._padding, (1, 1), False, (0, 0), groups, mask
-        )
+            error, x, weight, None, self.window.stride, self._padding, self.window.dilation, False, (0, 0),
+            groups, mask,
+        )  # fmt: skip
         return found[0] if of_input else found[1]
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 
 from dse.vocabulary import Saved
 from dse.workload.base import MAC_PASSES, Layer, Shape
-from dse.workload.windows import Sliding, require_positions, require_positive, require_vector
+from dse.workload.windows import Dilated, require_positions, require_positive, require_vector
 
 _WEIGHTED: Final = {
     "fwd": ("input", "weights"),
@@ -49,7 +49,7 @@ class Convolution(Layer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _WindowConvolution(Sliding, Convolution):
+class _WindowConvolution(Dilated, Convolution):
     out_channels: int
     groups: int = 1
     bias: bool = True
@@ -78,7 +78,7 @@ class _WindowConvolution(Sliding, Convolution):
 
 @dataclass(frozen=True, kw_only=True)
 class Conv2d(_WindowConvolution):
-    """Convolution over height and width, grouped if asked, with rectangular kernels."""
+    """Convolution over height and width, grouped or dilated if asked, with rectangular kernels."""
 
     kind: ClassVar[str] = "conv2d"
     operator: ClassVar[str | None] = "conv2d"
@@ -95,7 +95,7 @@ class Conv1d(_WindowConvolution):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Depthwise(Sliding, Convolution):
+class Depthwise(Dilated, Convolution):
     """One filter per channel over height and width."""
 
     bias: bool = True

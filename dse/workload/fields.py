@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from dse.errors import allowed_names
-from dse.workload.base import Padding
+from dse.workload.base import Pad, Padding
 
 MOST: Final = 65_536
 """No channel count, size or class count of a network file is larger."""
@@ -34,6 +34,22 @@ def count(value: object, least: int = 1) -> int:
     return value
 
 
+def whole(value: object, most: int) -> int:
+    """Read a whole number from 0 to ``most``."""
+    if type(value) is not int or not 0 <= value <= most:
+        raise Misfit(repr(value), f"must be a whole number from 0 to {most}")
+    return value
+
+
+def shape(value: object, most_axes: int = 8) -> tuple[int, ...]:
+    """Read the sizes of a tensor of any rank."""
+    if not isinstance(value, list) or not 1 <= len(value) <= most_axes:
+        raise Misfit(repr(value), f"must be a list of 1 to {most_axes} sizes")
+    if any(type(size) is not int or not 1 <= size <= MOST**2 for size in value):
+        raise Misfit(repr(value), f"each size must be a whole number from 1 to {MOST**2}")
+    return tuple(value)
+
+
 def sizes(value: object, rank: int | None, least: int = 1) -> tuple[int, ...]:
     """Read one size per axis; a single number holds for every axis."""
     if isinstance(value, list):
@@ -44,12 +60,25 @@ def sizes(value: object, rank: int | None, least: int = 1) -> tuple[int, ...]:
 
 
 def padding(value: object, rank: int | None) -> Padding:
-    """Read ``"same"``, or zeros added at both ends of each axis."""
+    """Read ``"same"``, or zeros added to each axis: a number for both ends, or ``[before, after]``."""
     if value == "same":
         return "same"
     if isinstance(value, str):
         raise Misfit(repr(value), 'must be "same" or whole numbers from 0')
-    return sizes(value, rank, least=0)
+    if not isinstance(value, list):
+        return sizes(value, rank, least=0)
+    if len(value) not in ((rank,) if rank else (1, 2)):
+        per_axis = f"a list of {rank or '1 or 2'}: a number or [before, after] for each axis"
+        raise Misfit(repr(value), f"must be one number, or {per_axis}")
+    return tuple(_pad(item) for item in value)
+
+
+def _pad(value: object) -> Pad:
+    if not isinstance(value, list):
+        return count(value, least=0)
+    if len(value) != 2:
+        raise Misfit(repr(value), "must be a number, or [before, after]")
+    return (count(value[0], least=0), count(value[1], least=0))
 
 
 def flag(value: object) -> bool:

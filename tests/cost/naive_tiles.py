@@ -33,14 +33,12 @@ def parts(extent: int, size: int) -> list[range]:
 
 
 def reached(call: Call, walked: range) -> set[int]:
-    """Rows of the other tensor that some kernel position connects with the rows ``walked``."""
+    """Rows of the other tensor between the first and the last tap that meet the rows ``walked``."""
     loops = call.loops
-    pairs = [
-        (y * loops.stride - loops.padding + k, y)
-        for y in range(loops.out_rows)
-        for k in range(loops.kernel[0])
-        if 0 <= y * loops.stride - loops.padding + k < loops.in_rows
-    ]
+    pairs = []
+    for y in range(loops.out_rows):
+        taps = [y * loops.stride - loops.padding + k * loops.dilation for k in range(loops.kernel[0])]
+        pairs += [(x, y) for x in range(min(taps), max(taps) + 1) if 0 <= x < loops.in_rows]
     if call.pass_ == "bwd_input":
         return {y for x, y in pairs if x in walked}
     return {x for x, y in pairs if y in walked}

@@ -155,3 +155,17 @@ def test_every_mistake_at_once(tmp_path: Path) -> None:
     assert "unknown quirk 'ratio-thrice'; did you mean 'ratio-twice'" in text[0]
     assert "unknown dtype of the engine 'int4'" in text[1]
     assert "the engine has no hard_swish" in text[2]
+
+
+def test_the_engine_has_no_dilated_kernels(tmp_path: Path) -> None:
+    dilated = written(tmp_path, TINY.replace("stride = 1, padding = 1", "padding = 2, dilation = 2"))
+    with pytest.raises(UserError, match=r"depthwise: dilation \[2, 2\]; the engine's kernels have none"):
+        peak(dilated, 3, HALF)
+
+
+def test_the_unfolded_input_has_the_padding_of_each_end(tiny: Workload, tmp_path: Path) -> None:
+    """Two channels of 8x8: two rows of taps need one row more, behind; 9 x 10, not 10 x 10."""
+    ends = "kernel = [2, 3], stride = 1, padding = [[0, 1], 1]"
+    uneven = written(tmp_path, TINY.replace("kernel = 3, stride = 1, padding = 1", ends))
+    kernels = [peak(each, 3, HALF).by_kind()["kernel buffer"] for each in (tiny, uneven)]
+    assert kernels == [2 * 10 * 10 + 864, 2 * 9 * 10 + 864]

@@ -12,12 +12,13 @@ from dse.cost.tiling import Call, best_tiling, smallest_bytes
 from dse.cost.tiling_geometry import Loops, ceil_splits, loops_of, tile_spans
 from dse.workload import load_network
 from tests.cost.naive_tiles import every_tiling, spills, walk
+from tests.plan.strategies import TCN, UNEVEN
 
 PASSES = ("fwd", "bwd_input", "bwd_weight")
 
 
-def positions(size: int, kernel: int, stride: int, padding: int) -> int:
-    return (size + 2 * padding - kernel) // stride + 1
+def positions(padded: int, extent: int, stride: int) -> int:
+    return (padded - extent) // stride + 1
 
 
 @st.composite
@@ -30,16 +31,17 @@ def layers(draw: st.DrawFn, channels: int, rows: int) -> Loops:
     if kind == "pointwise":
         return Loops("pointwise", 1, draw(some), draw(some), size, columns, size, columns)
     kernel = draw(st.integers(1, 3))
-    padding = draw(st.integers(0, kernel - 1))
-    if size + 2 * padding < kernel:
-        size = kernel
+    dilation = draw(st.sampled_from([1, 1, 2, 3]))
+    reach = (kernel - 1) * dilation
+    padding, after = draw(st.integers(0, reach)), draw(st.integers(0, reach))
+    size = max(size, reach + 1 - padding - after)
     stride = draw(st.integers(1, 3))
-    out = positions(size, kernel, stride, padding)
+    out = positions(padding + size + after, reach + 1, stride)
     groups = {"depthwise": draw(some), "grouped": 2}.get(kind, 1)
     ins, outs = (1, 1) if kind == "depthwise" else (draw(some), draw(some))
     shape = (kernel,) if kind == "conv1d" else (kernel, 1)
     name = {"grouped": "conv2d"}.get(kind, kind)
-    return Loops(name, groups, ins, outs, size, columns, out, columns, shape, stride, padding)
+    return Loops(name, groups, ins, outs, size, columns, out, columns, shape, stride, padding, dilation)
 
 
 @st.composite
@@ -133,6 +135,13 @@ def test_halo_rows_are_read_again() -> None:
     assert tile_spans(loops, "bwd_input", 2) == [(0, 3), (1, 5), (3, 7), (5, 8)]
 
 
+def test_a_dilated_kernel_brings_the_rows_between_its_taps() -> None:
+    """Three taps, two rows apart, causal: eight rows in tiles of 2, each with four rows before its own."""
+    loops = Loops("depthwise", 1, 1, 1, 8, 8, 8, 8, (3, 3), 1, 4, 2)
+    assert tile_spans(loops, "fwd", 2) == [(0, 2), (0, 4), (0, 6), (2, 8)]
+    assert tile_spans(loops, "bwd_input", 2) == [(0, 6), (2, 8), (4, 8), (6, 8)]
+
+
 def test_rows_that_a_stride_skips_are_brought_in_once() -> None:
     loops = Loops("pointwise", 1, 1, 1, 8, 8, 4, 4, (1, 1), 2, 0)
     assert tile_spans(loops, "fwd", 1) == [(0, 2), (2, 4), (4, 6), (6, 8)]
@@ -180,7 +189,7 @@ def test_a_sparse_update_walks_fewer_channels() -> None:
     assert Loops("depthwise", 64, 1, 1, 4, 4, 4, 4, (3, 3)).with_inputs(10).groups == 10
 
 
-@pytest.mark.parametrize("network", ["mobilenet-v1", "resnet8", "ds-cnn", "mcunet-5fps"])
+@pytest.mark.parametrize("network", ["mobilenet-v1", "resnet8", "ds-cnn", "mcunet-5fps", TCN, UNEVEN])
 def test_loops_have_the_macs_weights_and_elements_of_the_unit(network: str) -> None:
     workload = load_network(network)
     for unit, loops in zip(workload.units, loops_of(workload), strict=True):
@@ -189,3 +198,16 @@ def test_loops_have_the_macs_weights_and_elements_of_the_unit(network: str) -> N
         assert loops.elements("weights") == unit.weight_params
         macs = loops.elements("weights") * loops.out_rows * loops.out_columns
         assert macs == unit.macs
+
+
+def test_loops_know_the_rows_of_each_window() -> None:
+    """Stride, rows before the first, dilation; of a 2-D layer those of its height."""
+    found = {unit.name: loops_of(network)[unit.index] for network in map(load_network, (TCN, UNEVEN))
+             for unit in network.units}  # fmt: skip
+    rows = {name: (loops.stride, loops.padding, loops.dilation) for name, loops in found.items()}
+    assert rows["a2"] == (1, 4, 2)
+    assert rows["down"] == (2, 2, 3)
+    assert rows["dw1"] == (1, 4, 2)
+    assert rows["dw3"] == (1, 1, 2)
+    assert rows["dw4"] == (1, 2, 2)  # "same": a kernel of 3 with dilation 2 reaches 5
+    assert rows["conv1"] == (2, 0, 1)

@@ -22,7 +22,10 @@ from tests.execution.cases import sample_bytes, workspaces
 from tests.execution.mutations import wanted
 
 DATA = Path(__file__).resolve().parent.parent / "plan" / "data"
-SMALL = tuple(str(DATA / f"{name}.toml") for name in ("branches", "lenet", "residual", "two-linear", "twice"))
+SMALL = tuple(
+    str(DATA / f"{name}.toml")
+    for name in ("branches", "tcn", "lenet", "residual", "two-linear", "twice", "uneven")
+)
 ZOO = (
     "ds-cnn", "resnet8@width=0.5", "autoencoder", "har-cnn-1d", "mobilenet-v1@width=0.25,resolution=32",
     "mcunet-5fps@resolution=32", "mobilenet-v2-w0.35@resolution=32", "proxylessnas-w0.3@resolution=32",

@@ -16,7 +16,8 @@ from dse.workload.units import single_tensor_cuts
 TESTS = Path(__file__).resolve().parent.parent
 
 SMALL = tuple(
-    str(TESTS / "plan" / "data" / f"{name}.toml") for name in ("branches", "lenet", "residual", "two-linear")
+    str(TESTS / "plan" / "data" / f"{name}.toml")
+    for name in ("branches", "lenet", "residual", "two-linear", "tcn", "uneven")
 )
 ZOO = (
     "resnet8", "ds-cnn", "autoencoder", "har-cnn-1d", "mobilenet-v1@width=0.25,resolution=32", "mcunet-5fps",

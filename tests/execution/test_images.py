@@ -12,9 +12,12 @@ from dse.execution.memory import Arena
 from dse.execution.packing import Levels
 from dse.execution.step import Executor
 from dse.plan.operations import Holds, Phase
+from dse.plan.techniques import plan_problems
 from tests.execution import by_torch
 from tests.execution.cases import first_fit, inputs_of, network_of, plan_of, schedule_of, stages_of
 from tests.execution.random_plans import SMALL
+from tests.plan.strategies import TCN, UNEVEN
+from tests.plan.window_networks import window_network
 
 networks = pytest.importorskip("dse.training.network", reason="the reference network is PyTorch")
 
@@ -27,6 +30,11 @@ INFERENCES = {
     "patches of a chain": ("ds-cnn", {"cut": 5, "patches": "3x3 to 2"}),
     "patches of a series": ("har-cnn-1d", {"cut": 3, "patches": "4x4 to 2"}),
     "patches of a block": ("resnet8", {"cut": 5, "patches": "2x2 to 5"}),
+    "patches of dilated windows": (TCN, {"cut": 6, "patches": "3x3 to 6"}),
+    "patches of causal windows in two halves": (TCN, {"cut": 3, "patches": "2x2 to 3"}),
+    "patches of uneven windows": (UNEVEN, {"cut": 5, "patches": "3x3 to 5"}),
+    "dilated depthwise in place": (TCN, {"cut": 6, "in_place": "depthwise"}),
+    "uneven depthwise in place": (UNEVEN, {"cut": 5, "in_place": "depthwise"}),
     "patches of inverted bottlenecks": ("mobilenet-v2-w0.35", {"cut": 50, "patches": "2x2 to 8"}),
 }
 
@@ -99,6 +107,31 @@ def test_patches_hold_parts_only():
         assert {item.phase for item in schedule.operations} == set(Phase)
     assert found["3x3 to 2"][0] < found["none"][0]
     np.testing.assert_allclose(found["3x3 to 2"][1], found["none"][1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("first", range(0, 60, 20))
+def test_patches_of_random_windows_compute_what_whole_layers_do(first):
+    """Dilated, strided, padded at each end by itself; every unit that two patches can end at."""
+    ran = 0
+    for seed in range(first, first + 20):
+        network = window_network(seed)
+        for unit in network.legal_cuts[:-1]:
+            plans = [plan_of(network, cut=unit, patches=patches) for patches in ("none", f"2x2 to {unit}")]
+            if plan_problems(network, plans[1], "plan"):
+                continue
+            whole, parts = (infer_once(network, plan) for plan in plans)
+            np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5 * np.abs(whole).max())
+            ran += 1
+    assert ran > 20
+
+
+def infer_once(network, plan):
+    """Logits of one frame in an arena."""
+    schedule = schedule_of(network, plan)
+    stages, inputs = stages_of(network, plan), inputs_of(network, plan)
+    executor = Executor(schedule, Arena(first_fit(schedule)), stages, inputs)
+    frame = np.random.default_rng(6).integers(0, 256, network.input_shape).astype(np.uint8)
+    return executor.infer(frame)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 5, 7, 8, 16, 32])

@@ -76,7 +76,12 @@ def convolutions(draw):
     if kind != "pointwise":
         options["kernel"] = tuple(draw(st.integers(1, 3)) for _ in range(rank))
         options["stride"] = tuple(draw(st.integers(1, 3)) for _ in range(rank))
-        options["padding"] = draw(st.sampled_from(["same", (0,) * rank, (1,) * rank]))
+        options["dilation"] = tuple(draw(st.integers(1, 3)) for _ in range(rank))
+        reach = [(k - 1) * d for k, d in zip(options["kernel"], options["dilation"], strict=True)]
+        ends = st.tuples(st.integers(0, 2), st.integers(0, 3))
+        pads = tuple(draw(st.one_of(st.integers(0, 1), ends)) for _ in range(rank))
+        fits = all(far < size for far, size in zip(reach, shape[1:], strict=True))
+        options["padding"] = draw(st.sampled_from(["same", (0,) * rank, pads] if fits else ["same"]))
     if kind in ("conv2d", "conv1d"):
         options |= {"out_channels": groups * draw(st.integers(1, 3)), "groups": groups}
     if kind == "pointwise":
@@ -133,7 +138,7 @@ def pools(draw):
     rank = draw(st.integers(1, 2))
     kernel = tuple(draw(st.integers(2, 3)) for _ in range(rank))
     stride = draw(st.sampled_from([(), (1,) * rank, (2,) * rank, (3,) * rank]))
-    padding = draw(st.sampled_from(["same", (0,), (1,)]))
+    padding = draw(st.sampled_from(["same", (0,), (1,), ((1, 0),), ((0, 1),) * rank]))
     layer = LAYER_KINDS[kind](name="x", inputs=("a",), kernel=kernel, stride=stride, padding=padding)
     return layer, (draw(st.integers(1, 3)), *(draw(st.integers(3, 8)) for _ in range(rank)))
 

@@ -29,9 +29,10 @@ from dse.workload.units import single_tensor_cuts
 
 DATA = Path(__file__).parent / "data"
 BRANCHES = str(DATA / "branches.toml")
+TCN, UNEVEN = str(DATA / "tcn.toml"), str(DATA / "uneven.toml")
 NAMES = (
     "mobilenet-v1@width=0.25,resolution=32", BRANCHES, "mcunet-5fps", "resnet8", "ds-cnn", "autoencoder",
-    "har-cnn-1d", "proxylessnas-w0.3",
+    "har-cnn-1d", "proxylessnas-w0.3", TCN, UNEVEN,
 )  # fmt: skip
 
 SMALL = tuple(
@@ -53,7 +54,12 @@ def random_plans(draw, names=NAMES, lifespans=()):
     ``lifespans`` are the decisions about the lives of buffers that are drawn as well (``LIFESPANS`` for all).
     """
     name = draw(st.sampled_from(names))
-    workload = network(name)
+    return name, draw(plans_of(network(name), lifespans))
+
+
+@st.composite
+def plans_of(draw, workload, lifespans=()):
+    """Draw a legal backprop plan of ``workload``; see ``random_plans``."""
     last = len(workload.units) - 1
     cut = draw(st.sampled_from((-1, *workload.legal_cuts)))
     new = draw(st.integers(1, 4))
@@ -92,7 +98,7 @@ def random_plans(draw, names=NAMES, lifespans=()):
     )  # fmt: skip
     for decision in lifespans:
         plan = replace(plan, **{decision: draw(LIFESPANS[decision](workload, plan))})
-    return name, legalised(workload, plan)
+    return legalised(workload, plan)
 
 
 def checkpoint_places(workload, cut):

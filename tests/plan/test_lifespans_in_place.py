@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dse.plan.tensors import overwrites_depthwise
 from tests.plan.lives import differences, live, small, step_of
 
 PLANES, TINY = small("planes"), small("two-linear")
@@ -28,6 +29,20 @@ def test_depthwise_layers_overwrite_an_input_that_nobody_else_reads():
     plain = step_of(PLANES, **frozen)
     assert live(plain)["frozen alone"] == 32 + 32
     assert live(plain)["frozen shared"] == 32 + 32
+
+
+def test_dilated_and_unevenly_padded_layers_overwrite_where_positions_stay():
+    """The plane holds a channel until all of it is computed, wherever the taps reach; see a2 below."""
+    found = {
+        layer.name for network in map(small, ("tcn", "uneven")) for index, layer in enumerate(network.layers)
+        if overwrites_depthwise(network, index)
+    }  # fmt: skip
+    assert found == {"a2", "b1", "dw1", "dw3", "dw4"}
+    steps = {mode: live(step_of(small("tcn"), in_place=mode, cut=6, frozen_bits=8)) for mode in
+             ("elementwise", "depthwise")}  # fmt: skip
+    # The frame of 60 B goes with the stem; its output, 8 x 20, waits for the addition.
+    assert steps["elementwise"]["frozen a2"] == 160 + 160 + 160
+    assert steps["depthwise"]["frozen a2"] == 160 + 160 + 20
 
 
 def test_the_plane_has_the_width_of_the_frozen_stage():

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dse.plan.decisions import PlanBatch
 from dse.plan.step import training_step
 from dse.vocabulary import PASSES, Role
 from tests.oracles import NaiveStep
-from tests.plan.strategies import LIFESPANS, NAMES, SMALL, network, random_plans, resolve
+from tests.plan.strategies import LIFESPANS, NAMES, SMALL, network, plans_of, random_plans, resolve
+from tests.plan.window_networks import window_network
 
 
 def assert_agrees(workload, plan):
@@ -49,6 +51,13 @@ def test_segments_that_run_again_with_narrow_saved_activations(case):
 @settings(max_examples=100)
 def test_small_networks_where_every_rule_shows(case):
     assert_agrees(network(case[0]), case[1])
+
+
+@given(st.data(), st.integers(0, 10**6))
+@settings(max_examples=60)
+def test_random_networks_of_dilated_and_unevenly_padded_windows(data, seed):
+    workload = window_network(seed)
+    assert_agrees(workload, data.draw(plans_of(workload, tuple(LIFESPANS))))
 
 
 @pytest.mark.parametrize("decision", ["checkpoints", "saved_bits", "in_place", "patches"])

@@ -16,6 +16,7 @@ from dse.execution.trial.parameters import drawn_head
 from dse.execution.trial.stores import DrawnSamples, drawn_samples
 from dse.execution.trial.work import captures
 from dse.plan.operations import Holds, StepBuffer, StepSchedule
+from dse.workload.forward_only import require_executed
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ def prepared_step(schedule: StepSchedule, seed: int, *, labels_held: bool = True
     Raises UserError where that cannot be.
     """
     workload, plan = schedule.workload, schedule.plan
+    require_executed(workload, "execution")
     numbers = drawn_numbers(workload, plan, seed)
     samples = drawn_samples(schedule, numbers, seed, labels_held=labels_held)
     frame = np.random.default_rng([seed, 7]).integers(0, 256, workload.input_shape).astype(np.uint8)

@@ -20,15 +20,21 @@ CHOICES = (
 )  # fmt: skip
 
 
+def cut_reason(workload: Workload) -> str:
+    """Say why a plan cannot have a cut that is none of ``workload.cuts``."""
+    reason = "the network cannot be cut there: more than one tensor crosses"
+    if not workload.forward_only:
+        return reason
+    return f"{reason}, or {workload.last_forward_only} behind the cut runs forward only"
+
+
 def illegal(workload: Workload, plans: PlanBatch) -> dict[str, BoolArray]:
     """Refuse buffers and mini-batches that cannot exist."""
     none = plans.replay == REPLAYS.index("none")
     raw = plans.replay == REPLAYS.index("raw")
     at_input = plans.cut == -1
     return {
-        "the network cannot be cut there: more than one tensor crosses": ~np.isin(
-            plans.cut, (*workload.legal_cuts, -1)
-        ),
+        cut_reason(workload): ~np.isin(plans.cut, workload.cuts),
         "replays per mini-batch without a replay buffer": none & (plans.replays_per_batch > 0),
         "a replay buffer of no samples (use replay = none)": ~none & (plans.n_replays < 1),
         "more replays per mini-batch than the buffer holds": ~none

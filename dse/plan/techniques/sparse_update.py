@@ -61,14 +61,20 @@ def refusals(workload: Workload, plans: PlanBatch, file: str) -> Iterator[Proble
     """Yield, unit by unit, why the only plan of ``plans`` cannot be executed as a sparse update."""
     below = np.flatnonzero(_below_cut(workload, plans)[0])
     if len(below):
-        highest = max(cut for cut in (-1, *workload.legal_cuts) if cut < below[0])
+        highest = max((cut for cut in workload.cuts if cut < below[0]), default=None)
         found = f"{BELOW_CUT} (unit {below[0]} does, {len(below)} in all below cut {int(plans.cut[0])})"
-        at_most = f"a cut of at most {highest}" if highest >= 0 else "cut = 'input'"
-        yield Problem(file, "cut", found, f"{at_most}, or a policy of units above the cut")
+        yield Problem(file, "cut", found, f"{_at_most(highest)}a policy of units above the cut")
     for index in np.flatnonzero(_keeps_nothing(workload, plans)[0]):
         unit = workload.units[index]
         found = f"{KEEPS_NOTHING}: {plans.weight_ratio[0, index]:g} of {unit.in_channels} in unit {index}"
         yield Problem(file, "policy", f"{found} ({unit.name})", f"at least 1/{unit.in_channels}")
+
+
+def _at_most(highest: int | None) -> str:
+    """Say which cut would do, if any: what runs forward only cannot learn with any cut."""
+    if highest is None:
+        return ""
+    return f"a cut of at most {highest}, or " if highest >= 0 else "cut = 'input', or "
 
 
 def edit(spec: StepSpec, workload: Workload, plans: PlanBatch) -> StepSpec:

@@ -62,10 +62,10 @@ def shifted(value: int, factor: float) -> int:
     return (value * whole + (1 << (shift - 1))) >> shift
 
 
-def windows(size, kernel, stride, before, positions):
+def windows(size, kernel, stride, dilation, before, positions):
     """Yield (output position, kernel element, input position) of one axis, inside the input alone."""
     for position, element in product(range(positions), range(kernel)):
-        place = position * stride + element - before
+        place = position * stride + element * dilation - before
         if 0 <= place < size:
             yield position, element, place
 
@@ -76,7 +76,13 @@ def links(geometry):
     axes = [
         list(windows(*args))
         for args in zip(
-            window.size, window.kernel, window.stride, window.before, window.positions, strict=True
+            window.size,
+            window.kernel,
+            window.stride,
+            window.dilation,
+            window.before,
+            window.positions,
+            strict=True,
         )
     ]
     for (row, up, y), (column, left, x) in product(*axes):

@@ -22,7 +22,7 @@ from dse.training import integer_stage  # noqa: E402
 from dse.training.parameters import fold, initial_parameters  # noqa: E402
 from dse.workload import list_networks  # noqa: E402
 from tests.execution.int8.against_torch import mine_of  # noqa: E402
-from tests.plan.strategies import BRANCHES, network  # noqa: E402
+from tests.plan.strategies import BRANCHES, TCN, UNEVEN, network  # noqa: E402
 from tests.training.int8_cases import int8_learner, latents_of  # noqa: E402
 from tests.training.reference_networks import lively  # noqa: E402
 
@@ -65,7 +65,8 @@ def run(name, steps=2, **changes):
 
 @pytest.mark.parametrize(("name", "cut"), [
     (BRANCHES, -1), (BRANCHES, 2), (RESNET, -1), (RESNET, 5), ("har-cnn-1d", 0), (MCUNET, 20), ("ds-cnn", 2),
-    ("mobilenet-v1-0.25@resolution=28,channels=1", 4), ("autoencoder", -1),
+    ("mobilenet-v1-0.25@resolution=28,channels=1", 4), ("autoencoder", -1), (TCN, -1), (UNEVEN, -1),
+    (TCN, 3), (UNEVEN, 2),
 ])  # fmt: skip
 def test_forward_integers_are_equal_bit_by_bit(name, cut):
     learner, mine, x, _, _ = learners(name, cut=cut)
@@ -93,6 +94,8 @@ FP32_ERRORS = {
     "every kind of branch": (BRANCHES, {"cut": -1}),
     "depthwise": ("ds-cnn", {"cut": 2}),
     "time series": ("har-cnn-1d", {"cut": 0}),
+    "dilated windows": (TCN, {"cut": -1}),
+    "windows padded at one end": (UNEVEN, {"cut": -1}),
     "many residuals": (MCUNET, {"cut": 20}),
     "micro-batches": (BRANCHES, {"cut": 2, "micro_batch": 4}),
     "no scaling": (BRANCHES, {"cut": -1, "gradient_scaling": "none", "rate": 300.0}),

@@ -27,7 +27,7 @@ from dse.training.network import build_module  # noqa: E402
 from dse.training.packing import Quantiser  # noqa: E402
 from dse.training.parameters import fold, initial_parameters  # noqa: E402
 from dse.workload.graph import NETWORK_INPUT  # noqa: E402
-from tests.plan.strategies import BRANCHES, network  # noqa: E402
+from tests.plan.strategies import BRANCHES, TCN, UNEVEN, network  # noqa: E402
 from tests.training.int8_cases import PLAN, latents_of  # noqa: E402
 from tests.training.reference_networks import lively  # noqa: E402
 
@@ -35,6 +35,7 @@ torch.set_num_threads(1)
 CASES = [
     (BRANCHES, 2), (BRANCHES, 8), ("resnet8@width=0.5", 5), ("har-cnn-1d", 2), ("ds-cnn", 6),
     ("mobilenet-v1-0.25@resolution=28,channels=1", 10), ("mcunet-5fps@resolution=32", 20), ("autoencoder", 4),
+    (TCN, 6), (UNEVEN, 7),
 ]  # fmt: skip
 
 
@@ -81,7 +82,7 @@ def test_latents_are_those_of_the_frozen_stage_bit_by_bit(name, cut):
     assert own.constants.grids[edge].scale == pytest.approx(stage.grid.scale, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", [BRANCHES, "resnet8@width=0.5", "ds-cnn", "har-cnn-1d"])
+@pytest.mark.parametrize("name", [BRANCHES, "resnet8@width=0.5", "ds-cnn", "har-cnn-1d", TCN, UNEVEN])
 def test_an_inference_by_the_whole_network_is_that_of_an_integer_stage(name):
     workload, folded, known, x = parts(name)
     last = workload.units[-1].layer

@@ -169,12 +169,13 @@ def convolutions(draw):
     groups = draw(st.sampled_from((1, 1, 2, 4)))
     channels, out = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
     kernel, stride = draw(st.sampled_from((1, 2, 3))), draw(st.integers(1, 2))
-    padding = draw(st.sampled_from(('"same"', "0", "1")))
+    padding = draw(st.sampled_from(('"same"', "0", "1", "[[0, 1], [0, 1]]", "[[2, 0], 1]")))
+    dilation = draw(st.sampled_from((1, 1, 2))) if kernel < 3 or padding == '"same"' else 1
     size = draw(st.integers(3, 6))
     clamp = draw(st.sampled_from(("", ', then = ["relu"]', ', then = ["relu6"]')))
     entry = (
         f'{{ kind = "conv2d", name = "x", out_channels = {out}, kernel = {kernel}, stride = {stride}, '
-        f"padding = {padding}, groups = {groups}{clamp} }}"
+        f"padding = {padding}, dilation = {dilation}, groups = {groups}{clamp} }}"
     )
     return entry, channels, size
 
