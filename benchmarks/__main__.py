@@ -1,7 +1,7 @@
 """Run all benchmarks, or those named on the command line, each in a process of its own.
 
-``python -m benchmarks [exact|study|measured|finetune|selection|arena|certificate|startup ...]`` prints one
-table; exit code 1: a target is missed.
+``python -m benchmarks [exact|study|measured|finetune|selection|arena|certificate|startup|import ...]`` prints
+one table; exit code 1: a target is missed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from benchmarks import (
     bench_certificate,
     bench_exact,
     bench_finetune,
+    bench_import,
     bench_measured,
     bench_selection,
     bench_startup,
@@ -32,6 +33,7 @@ BENCHES = {
     "arena": (bench_arena.heuristic, bench_arena.public, bench_zoo_arenas.zoo),
     "certificate": (bench_certificate.zoo, bench_certificate.execution),
     "startup": (bench_startup.measure,),
+    "import": (bench_import.measure,),
 }
 
 

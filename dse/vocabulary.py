@@ -5,6 +5,7 @@ A word that is not listed here is refused wherever it appears: nothing unknown e
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Final
 
@@ -20,6 +21,24 @@ ELEMENT_OPERATIONS: Final = (
 
 ``update_*`` counts parameters; ``unpack`` counts elements stored at a width that is not whole bytes.
 """
+
+FORWARD_OPERATORS: Final = ("matmul", "lstm", "gru", "rnn", "conv_transpose")
+"""Operators that run forward only; counted in MACs and priced by a forward rate, as ``custom:NAME`` is."""
+
+FORWARD_ELEMENT_OPERATIONS: Final = (
+    "copy", "softmax", "sigmoid", "tanh", "hard_sigmoid", "swish", "gelu", "elu", "leaky_relu", "prelu",
+    "clip", "exp", "log", "sqrt", "power", "abs", "negate", "multiply", "subtract", "divide", "minimum",
+    "maximum", "layer_norm", "group_norm", "reduce", "resize",
+)  # fmt: skip
+"""Operations of the forward pass alone, counted in elements: the larger of what goes in and what comes out.
+
+``copy`` moves elements (transpose, slice, pad, gather, tile); ``softmax`` is the one inside a network.
+"""
+
+CUSTOM_PREFIX: Final = "custom:"
+"""Before the name of an operation that is known by name alone."""
+
+_CUSTOM: Final = re.compile(r"custom:[A-Za-z0-9_.:/+-]{1,80}")
 
 PASSES: Final = ("fwd", "bwd_input", "bwd_weight", "update")
 
@@ -84,3 +103,8 @@ class Saved(StrEnum):
     INDEX = "index"  # max pooling: one byte per output element
     NORM = "norm"  # batch norm: depends on its mode
     PROBABILITIES = "probabilities"  # softmax with cross-entropy
+
+
+def is_custom(word: str) -> bool:
+    """Return whether ``word`` names an operation of another origin, ``custom:NAME``."""
+    return _CUSTOM.fullmatch(word) is not None

@@ -15,6 +15,7 @@ from dse.errors import UserError
 from dse.report.certificate.header import prefix_of
 from dse.report.certificate.remedies import changes_for
 from dse.vocabulary import Role
+from tests.plan.strategies import TCN, UNEVEN
 
 SPACE = {
     "name": "two boards", "networks": ["ds-cnn"], "boards": ["stm32l4r5", "nrf52840"],
@@ -112,6 +113,20 @@ def test_what_would_lower_a_peak_lowers_it_to_the_byte(name: str) -> None:
             if said == words:
                 assert promised == levels.get(level, 0), (level, words)
                 assert promised < now
+
+
+@pytest.mark.parametrize("decisions", [
+    {"in_place": "depthwise"}, {"learning_dtype": "int8"}, {"patches": "2x2 to 2"},
+    {"checkpoints": "every 2", "saved_bits": 4},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("network", [TCN, UNEVEN], ids=["tcn", "uneven"])
+def test_dilated_and_unevenly_padded_networks_are_placed_and_executed(
+    network: str, decisions: dict[str, object]
+) -> None:
+    few = {"cut": 3, "batch": [2, 2], "micro_batch": 2, "n_replays": 4, "images_per_event": 4}
+    found = dse.certify(network, "stm32l4r5", **few, **decisions)
+    assert found.holds
+    assert "equal bit by bit to the same step outside the arenas" in found.executed
 
 
 def test_the_plan_of_a_point_costs_what_the_front_says(run: Path) -> None:

@@ -89,7 +89,7 @@ def words(point: LearningPoint) -> dict[str, str]:
     of_some = [*INT8_NEUTRAL] if plan.learning_dtype == "int8" else []
     of_some += ["first_input"] if plan.saved_bits < AS_COMPUTED else []
     return {
-        "network": point.workload.content_hash,
+        "network": point.workload.training_hash,
         "head": plan.head,
         "replay": plan.replay,
         "policy": _policy(point),
@@ -217,7 +217,7 @@ def points_of(
     _, first = np.unique(flat, return_index=True)
     found = []
     for place in first:
-        combination = (workload.content_hash, *(column.flat[place].item() for column in columns))
+        combination = (workload.training_hash, *(column.flat[place].item() for column in columns))
         if combination not in known:
             known[combination] = LearningPoint.of(workload, _plan(combination[1:], policies))
         found.append(known[combination])

@@ -5,6 +5,7 @@ Every result has ``.to_frame()``. Networks and boards are given by name, by path
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import numpy as np
 
 from dse.accuracy import SOURCES, AccuracyEstimate, accuracy_source
 from dse.api.arena import check_offsets, place_buffers
+from dse.api.calibration import calibrate_board
 from dse.api.certificate import certify, certify_point
 from dse.api.checkpoints import segments
+from dse.api.comparison import compare_boards
 from dse.api.context import context_of, decided
 from dse.api.contributions import contribute
 from dse.api.drawing import draw
 from dse.api.explorations import Sweep, explore, list_explorations, load_space, sweep, write_run
+from dse.api.models import import_model, save_network
 from dse.api.selection import select_scheme
 from dse.api.studies import list_studies, load_study, read_runs, study, train
 from dse.api.validation import validate
@@ -49,13 +53,14 @@ def estimate(
     preset: str = "default",
     accuracy: str = next(iter(SOURCES)),
     intervals: bool = True,
+    accept: Iterable[str] | Mapping[str, Any] = (),
     **decisions: Any,
 ) -> Estimate:
     """Price one plan.
 
     Parameters
     ----------
-    network, board, duty, preset: as in ``context_of``.
+    network, board, duty, preset, accept: as in ``context_of``.
     plan: a ``TrainingPlan`` or the path of a plan file; without one, and without a cut or a policy of units
         among the decisions, only the last unit learns.
     accuracy: name of a source of accuracy, or "none".
@@ -66,7 +71,7 @@ def estimate(
     Raises UserError with every problem, IllegalPlan, Unpriced where the board lacks a figure.
 
     """
-    context = context_of(network, board, duty=duty, preset=preset)
+    context = context_of(network, board, duty=duty, preset=preset, accept=accept)
     chosen = decided(context, plan, decisions)
     plans = PlanBatch.from_plans(context.workload, [chosen.plan])
     event = {"operating_point": chosen.operating_point, "sleep_state": chosen.sleep_state}
@@ -116,13 +121,14 @@ def explain(
     *,
     duty: Duty | None = None,
     preset: str = "default",
+    accept: Iterable[str] | Mapping[str, Any] = (),
     **decisions: Any,
 ) -> Explanation:
     """Take one plan apart: seconds, joules and bytes per unit and pass, and the buffers of its peak.
 
     Arguments and errors are those of ``estimate``.
     """
-    context = context_of(network, board, duty=duty, preset=preset)
+    context = context_of(network, board, duty=duty, preset=preset, accept=accept)
     chosen = decided(context, plan, decisions)
     return breakdown.explain(context, chosen.plan, chosen.operating_point, chosen.sleep_state)
 
@@ -140,15 +146,18 @@ __all__ = [
     "TrainingPlan",
     "UpdatePolicy",
     "Validation",
+    "calibrate_board",
     "certify",
     "certify_point",
     "check_offsets",
+    "compare_boards",
     "context_of",
     "contribute",
     "draw",
     "estimate",
     "explain",
     "explore",
+    "import_model",
     "list_boards",
     "list_explorations",
     "list_networks",
@@ -161,6 +170,7 @@ __all__ = [
     "place_buffers",
     "predicted",
     "read_runs",
+    "save_network",
     "segments",
     "select_scheme",
     "study",

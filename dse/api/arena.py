@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dse.cost.arena import Arena, ArenaBuffer, BufferTable, CheckedArena, checked, place, read_buffers
 from dse.errors import Problem, UserError
-from dse.report.files import atomic_path, require_writable_file
+from dse.files import atomic_path, require_writable_file
 
 
 def place_buffers(

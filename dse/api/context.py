@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dse.api.plans import Decided, decide, decisions_of, plan_file
+from dse.cost.acceptance import accepting
 from dse.cost.accounting import preset
 from dse.cost.context import Context, Duty
 from dse.errors import Problem, UserError
 from dse.hardware import HardwareProfile, load_board
+from dse.hardware.accept import read_accept
 from dse.plan.decisions import TrainingPlan
 from dse.workload import Workload, load_network
 
@@ -24,16 +27,19 @@ def context_of(
     duty: Duty | None = None,
     preset: str = "default",
     kernels: Mapping[str, str] | None = None,
+    accept: Iterable[str] | Mapping[str, Any] = (),
 ) -> Context:
     """Return what a plan is priced against.
 
     Parameters
     ----------
-    network: a name of ``list_networks()``, the path of a TOML file, or a loaded network.
+    network: a name of ``list_networks()``, the path of a TOML or model file, or a loaded network.
     board: a name of ``list_boards()`` with parts behind plus signs, a path, or a loaded board.
     duty: events and inferences per day and the cost of capturing; one event per day by default.
     preset: rules of counting, a name of ``dse.cost.accounting.PRESETS``.
     kernels: kernel library by dtype, where not the board's default.
+    accept: operations that the board has no figure for, with or without a bound: ``"lstm=0.05..0.5"``, or
+        a table ``{"lstm": (0.05, 0.5), "sigmoid": True}``; MAC/cycle, or cycles per element.
 
     Raises UnknownName and UserError, the latter with every problem of a file.
 
@@ -50,12 +56,16 @@ def context_of(
     workload = network if isinstance(network, Workload) else loaded(load_network, network)
     profile = board if isinstance(board, HardwareProfile) else loaded(load_board, board)
     accounting = loaded(_preset, preset)
-    if workload is None or profile is None or accounting is None:
+    asked = loaded(_accept, accept)
+    if workload is None or profile is None or accounting is None or asked is None:
         raise UserError(problems)
+    if asked:
+        (profile,) = accepting((profile,), (workload,), asked, file="option", key="accept")
     return Context(workload, profile, duty or Duty(), accounting, dict(kernels or {}))
 
 
 _preset = preset  # the parameter of the same name hides it
+_accept = partial(read_accept, file="option", key="accept")
 
 
 def decided(

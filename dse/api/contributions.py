@@ -14,12 +14,12 @@ from typing import Any, Final, TypeVar
 from dse.api.plans import decide, decisions_of, plan_file
 from dse.api.validation import task_file
 from dse.errors import Problem, UserError
+from dse.files import require_new_folder
 from dse.hardware import list_boards, load_board
 from dse.plan.decisions import TrainingPlan
 from dse.plan.learning_key import learning_content
 from dse.report.contributions import write_analysis
 from dse.report.document import slug
-from dse.report.files import require_new_folder
 from dse.search.reader import Reader, is_integer, shown
 from dse.search.schemes.contributions import read_contributions
 from dse.training import Task, require_torch
@@ -33,6 +33,7 @@ from dse.validation.contribute_table import MEASURED, POINTS, PUBLISHED, SHARE, 
 from dse.validation.store import RunStore
 from dse.validation.validate import Stages
 from dse.workload import Workload, load_network
+from dse.workload.forward_only import require_executed
 
 RATES: Final = (0.03, 0.1, 0.3)
 """Learning rates that are tried where the task says none; the largest is never taken."""
@@ -112,6 +113,7 @@ def contribute(
     """
     if published is not None:
         workload = network if isinstance(network, Workload) else load_network(network)
+        require_executed(workload, "contributions of its layers")
         read = read_contributions(published, workload)
         table = table_of(read, workload, unit=SHARE if read.shares else POINTS)
         return _written(table, out, [workload.content_hash, PUBLISHED, table.contributions.rows()])
@@ -156,6 +158,8 @@ def _analysis(network: str | Path | Workload, given: _Given, asked: Mapping[str,
     task = tried(_task, given.task, given.rates)
     dataset = tried(load_data, task.data, file="task", folder=task.folder or None) if task else None
     tried(_require_method, given)
+    if workload is not None:
+        tried(require_executed, workload, "training")
     if workload is not None and dataset is not None:
         tried(_require_fit, workload, dataset)
     plan = tried(_plan, workload, given, _event(task or Task(), asked["learns"])) if workload else None
@@ -227,7 +231,7 @@ def _content(analysis: Analysis) -> list[Any]:
     """Return what decides every single run: asking for other parts or seeds goes on in the same folder."""
     task, plan = analysis.task, analysis.plan
     return [
-        analysis.workload.content_hash, task.content(), task.rates, analysis.data_hash,
+        analysis.workload.training_hash, task.content(), task.rates, analysis.data_hash,
         learning_content(analysis.workload, plan), analysis.over, analysis.learns,
     ]  # fmt: skip
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+from dse.cost.acceptance import require_some_price
 from dse.errors import IllegalPlan, Problem, UserError
+from dse.files import atomic_path, require_new_folder, require_writable_file
+from dse.hardware.accept import Bound, read_accept
 from dse.report.designs import DesignWriter, arrow_table, design_chunks, design_schema
 from dse.report.document import DESIGNS, Progress, Stopwatch, folder_name
 from dse.report.document import write_run as write_folder
-from dse.report.files import atomic_path, require_new_folder, require_writable_file
 from dse.search import SearchResult, Space, method_for
 from dse.search import explore as search
 from dse.search.blocks import TOO_FEW_IMAGES
@@ -41,24 +43,39 @@ def list_explorations() -> tuple[str, ...]:
     return tuple(sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml")))
 
 
-def load_space(name_or_path: str | Path | Mapping[str, Any]) -> Space:
+def load_space(
+    name_or_path: str | Path | Mapping[str, Any], *, accept: Iterable[str] | Mapping[str, Any] = ()
+) -> Space:
     """Return a space: one that comes with the program, a TOML file, or tables like those of a file.
 
-    Raises UserError with every problem at once.
+    ``accept`` adds to the operations of its table ``accept``, as in ``context_of``. Raises UserError with
+    every problem at once.
     """
+    asked = accept_table(read_accept(accept, file="option", key="--accept"))
     if isinstance(name_or_path, Mapping):
-        return _space(name_or_path, "space", None)
+        return _space(_with_accepted(name_or_path, asked), "space", None)
     name = str(name_or_path)
     if name in list_explorations():
         text = (files("dse") / "explorations" / f"{name}.toml").read_text(encoding="utf-8")
-        return _space(tomllib.loads(text), f"{name}.toml", None)
+        return _space(_with_accepted(tomllib.loads(text), asked), f"{name}.toml", None)
     exists = False
     with suppress(OSError):  # a name that the system refuses
         exists = Path(name).exists()
     if not name.endswith(".toml") and not exists:
         known = ", ".join(list_explorations())
         raise UserError(Problem(name, "", "no such file or exploration", f"a TOML file, or one of: {known}"))
-    return _space(read_tables(name), name, Path(name).parent)
+    return _space(_with_accepted(read_tables(name), asked), name, Path(name).parent)
+
+
+def accept_table(asked: Mapping[str, Bound | None]) -> dict[str, Any]:
+    """Return accepted operations as a space file has them."""
+    return {name: True if bound is None else [bound.low, bound.high] for name, bound in asked.items()}
+
+
+def _with_accepted(tables: Mapping[str, Any], asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return ``tables`` with more accepted operations; what is no table is refused where it is read."""
+    own = tables.get("accept", {})
+    return {**tables, "accept": {**own, **asked}} if asked and isinstance(own, Mapping) else tables
 
 
 def _space(tables: Mapping[str, Any], file: str, folder: Path | None) -> Space:
@@ -109,6 +126,7 @@ def explore(
 
     """
     wanted = with_settings(space, seed, trials, runs)
+    require_some_price(wanted.contexts.values(), wanted.choices.values["frozen_bits"])
     if wanted.measure is None:
         found = search(wanted, method=method, progress=stages("searching") if stages else progress)
     else:

@@ -153,7 +153,8 @@ def _below(workload: Workload, policy: UpdatePolicy) -> int:
     if not policy.explicit:
         return last
     lowest = lowest_unit(PlanBatch.from_plans(workload, [TrainingPlan(cut=-1, policy=policy)]))
-    return last if lowest == last else max(cut for cut in (-1, *workload.legal_cuts) if cut < lowest)
+    below = [cut for cut in workload.cuts if cut < lowest]
+    return last if lowest == last else max(below, default=workload.cuts[0])
 
 
 def _raise_problems(reader: Reader) -> None:

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from dse.api.plans import decide, decisions_of, plan_file
 from dse.errors import Problem, UnknownName, UserError
+from dse.files import require_new_folder
 from dse.hardware import list_boards, load_board
 from dse.plan.decisions import TrainingPlan
-from dse.report.files import require_new_folder
 from dse.report.selection import selection_folder_name
 from dse.report.selection import write_selection as write_folder
 from dse.search.reader import Reader, shown
@@ -26,6 +26,7 @@ from dse.search.schemes.memory import MEMORIES
 from dse.search.schemes.selection import Progress, Selection, select
 from dse.search.schemes.space import BASE_PLAN, LAYERS, SchemeSpace
 from dse.workload import Workload, load_network
+from dse.workload.forward_only import require_executed
 
 BOTH: Final = "both"
 PUBLISHED: Final = "published"
@@ -82,6 +83,7 @@ def select_scheme(
     if memory not in (BOTH, *MEMORIES):
         raise UnknownName("memory", memory, (*MEMORIES, BOTH), file="select", key="memory")
     workload = network if isinstance(network, Workload) else load_network(network)
+    require_executed(workload, "choice of schemes over all its layers")
     known = _read(contributions, workload)
     if correction is not None and known.shares:
         raise UserError(Problem("select", "correction", shown(correction), NO_ACCURACY))

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dse.errors import UnknownName
+from dse.files import require_new_folder
 from dse.plan.decisions import TrainingPlan
-from dse.report.files import require_new_folder
 from dse.report.study import study_folder_name, write_study
 from dse.training import Job, RunRecord, Task, require_torch
 from dse.training.task import REFERENCES, SPLITS

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from dse.api.explorations import MEASURED_DEFAULT, list_explorations, load_space
 from dse.errors import Problem, UserError
+from dse.files import require_writable_file
 from dse.report.document import DESIGNS, folder_name, slug
-from dse.report.files import require_writable_file
 from dse.report.inputs import ExploredRun, load_run
 from dse.report.runs import RUNS, with_runs
 from dse.report.validation import FILE, write_validation
@@ -225,7 +225,7 @@ def rates_of_run(explored: ExploredRun) -> dict[tuple[str, Scheme], float]:
         return {}
     path = explored.folder / RUNS
     hashes = {
-        name: network.content_hash
+        name: network.training_hash
         for name, network in zip(explored.space.network_names, explored.space.networks, strict=True)
     }
     try:

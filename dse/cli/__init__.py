@@ -17,10 +17,14 @@ import typer
 
 from dse.cli import (
     arena,
+    bench,
+    boards,
+    calibrate,
     catalogue,
     certificate,
     contribute,
     explore,
+    model,
     plans,
     reproduce,
     segments,
@@ -59,6 +63,12 @@ app.command("arena")(arena.arena)
 app.command("study")(study.study)
 app.command("validate")(validate.validate)
 app.command("networks")(catalogue.networks)
+catalogue.boards.command("new")(boards.new)
+catalogue.boards.command("diff")(boards.diff)
+catalogue.boards.command("compare")(boards.compare)
+catalogue.boards.command("calibrate")(calibrate.calibrate)
+catalogue.boards.command("bench")(bench.bench)
+app.add_typer(model.models, name="model")
 app.add_typer(catalogue.boards, name="hw")
 
 

@@ -3,21 +3,63 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from dse.cli.options import Accept
 from dse.cli.progress import progress
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from dse.search import SearchResult
+    from dse.search import Space as LoadedSpace
 
 Space = Annotated[str, typer.Argument(help="A space: a TOML file, or a name of `dse explore --list`.",
     show_default=False, metavar="FILE|NAME")]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Options that make a space for a network; those that were not given are None or empty."""
+
+    boards: tuple[str, ...]
+    classes: int | None
+    budgets: Mapping[str, float | None]
+    duty: Mapping[str, float | None]
+    accept: tuple[str, ...]
+    task: str | None
+
+    def network(self) -> dict[str, Any]:
+        """Return the arguments of ``network_space``."""
+        from dse.search.quick import BUDGETS
+
+        budgets = {BUDGETS[name]: value for name, value in self.budgets.items() if value is not None}
+        duty = {name[2:].replace("-", "_"): value for name, value in self.duty.items() if value is not None}
+        return {
+            "boards": self.boards, "classes": self.classes, "budgets": budgets, "duty": duty,
+            "accept": self.accept, "task": self.task,
+        }  # fmt: skip
+
+    def require_space(self, *, alone: bool) -> None:
+        """Raise UserError where an option goes with a network, and a space was given (or nothing)."""
+        from dse.errors import Problem, UserError
+
+        given: dict[str, Any] = {
+            "--board": self.boards or None, "--classes": self.classes, **self.budgets, **self.duty,
+            "--task": self.task, "--accept": (alone and self.accept) or None,
+        }  # fmt: skip
+        problems = [
+            Problem("option", name, "goes with a network", "a space file says this itself")
+            for name, value in given.items()
+            if value is not None
+        ]
+        if problems:
+            raise UserError(problems)
 
 
 def explore(
@@ -36,8 +78,32 @@ def explore(
     designs: Annotated[str, typer.Option(help="What goes into designs.parquet: feasible, all or none.",
         metavar="WORD")] = "feasible",
     listed: Annotated[bool, typer.Option("--list", help="List the spaces that come along.")] = False,
+    accept: Accept = None,
+    board: Annotated[list[str] | None, typer.Option(help="With a network: a board with its parts; once per "
+        "board.", metavar="BOARD", show_default=False)] = None,
+    classes: Annotated[int | None, typer.Option(help="With a network: its outputs.",
+        show_default=False)] = None,
+    ram_kib: Annotated[float | None, typer.Option(help="With a network: most RAM.",
+        metavar="KIB", show_default=False)] = None,
+    flash_kib: Annotated[float | None, typer.Option(help="With a network: most non-volatile memory.",
+        metavar="KIB", show_default=False)] = None,
+    event_s: Annotated[float | None, typer.Option(help="With a network: longest learning event.",
+        metavar="S", show_default=False)] = None,
+    event_j: Annotated[float | None, typer.Option(help="With a network: most energy of a learning event.",
+        metavar="J", show_default=False)] = None,
+    battery_days: Annotated[float | None, typer.Option(help="With a network: shortest battery life.",
+        metavar="DAYS", show_default=False)] = None,
+    events_per_day: Annotated[float | None, typer.Option(help="With a network: learning events per "
+        "day; else 1.", metavar="NUMBER", show_default=False)] = None,
+    inferences_per_day: Annotated[float | None, typer.Option(help="With a network: inferences per day; "
+        "else none.", metavar="NUMBER", show_default=False)] = None,
+    task: Annotated[str | None, typer.Option(help="With a network: measure accuracy by training on the task "
+        "of this TOML file.", metavar="FILE", show_default=False)] = None,
 ) -> int:  # fmt: skip
     """Find the designs of a space that no other beats; write a report.
+
+    Given a network and --board, a space is made from options: choices that suit small boards, within the
+    budgets. The run folder holds it as space.toml, to be edited.
 
     Exit code 1 when nothing fits anywhere.
     """
@@ -47,14 +113,24 @@ def explore(
         for name in explorations.list_explorations():
             print(name)
         return 0
-    names = possible(explorations.DEFAULT) if space is None else (space,)
-    spaces = [explorations.load_space(name) for name in names]
+    budgets = {
+        "--ram-kib": ram_kib, "--flash-kib": flash_kib, "--event-s": event_s, "--event-j": event_j,
+        "--battery-days": battery_days,
+    }  # fmt: skip
+    duty = {"--events-per-day": events_per_day, "--inferences-per-day": inferences_per_day}
+    asked = Asked(tuple(board or ()), classes, budgets, duty, tuple(accept or ()), task)
+    spaces = spaces_of(space, asked)
     if runs is not None and len(spaces) > 1:
         spaces = [
             explorations.with_settings(each, None, None, runs if each.measure else None) for each in spaces
         ]
         runs = None
     spaces = [explorations.with_settings(each, seed, trials, runs) for each in spaces]
+    for each in spaces:
+        if each.made and each.measure is None:
+            from dse.search.quick import fixed_text
+
+            print(f"{each.name}: {fixed_text()}\n")
     folders = [explorations.run_folder(each, out, method=method, designs=designs) for each in spaces]
     training = {"workers": workers, "storage": storage}
     fits = False
@@ -62,6 +138,19 @@ def explore(
         found = _explored(each, method, designs, folder, training)
         fits = fits or not found.nothing_fits
     return 0 if fits else 1
+
+
+def spaces_of(space: str | None, asked: Asked) -> list[LoadedSpace]:
+    """Return the spaces that are meant: those of a newcomer, a space, or one made for a network."""
+    from dse.api import explorations
+    from dse.api.quick import is_network, network_space
+
+    if space is not None and is_network(space):
+        return [network_space(space, **asked.network())]
+    asked.require_space(alone=space is None)
+    if space is None:
+        return [explorations.load_space(name) for name in possible(explorations.DEFAULT)]
+    return [explorations.load_space(space, accept=asked.accept)]
 
 
 def possible(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -90,7 +179,10 @@ def _explored(space: Any, method: str, designs: str, folder: Path, training: dic
     sys.stdout.flush()
     with _stages(space.name) as stages:
         write_run(found, folder, designs=designs, progress=stages, watch=watch)
-    print(f"\n{folder}/report.md\n")
+    print(f"\n{folder}/report.md")
+    if space.made:
+        print(f"{folder}/space.toml: the space that was made; edit it and explore it again")
+    print()
     return found
 
 

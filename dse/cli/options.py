@@ -64,7 +64,7 @@ DECISIONS: Final[dict[str, Decision]] = {
 """In the order and under the names of a space file; read there, so that they cannot drift apart."""
 
 Network = Annotated[str, typer.Argument(help="A network: a name of `dse networks`, a variant such as "
-    "mobilenet-v1@width=0.25, or the path of a TOML file.", show_default=False)]  # fmt: skip
+    "mobilenet-v1@width=0.25, or the path of a TOML or model file.", show_default=False)]  # fmt: skip
 Board = Annotated[str, typer.Argument(help="A board with its parts: a name of `dse hw list`, such as "
     "'vega + hyperram-64', or the path of a TOML file.", show_default=False)]  # fmt: skip
 Plan = Annotated[str | None, typer.Option(help="A plan file: TOML, a value per decision; options override.",
@@ -72,6 +72,10 @@ Plan = Annotated[str | None, typer.Option(help="A plan file: TOML, a value per d
 Preset = Annotated[
     str, typer.Option(help="Rules of counting: default, qlr-cl or mcunetv3-extra.", metavar="NAME")
 ]
+Accept = Annotated[list[str] | None, typer.Option(help="Price an operation that the board has no figure for "
+    "within a bound: MAC/cycle of an operator, cycles per element of another operation; without numbers the "
+    "bound is derived from the board. Once per operation.", metavar="OPERATION[=LOW..HIGH]",
+    show_default=False)]  # fmt: skip
 EventsPerDay = Annotated[float, typer.Option(help="Learning events per day.", metavar="NUMBER")]
 InferencesPerDay = Annotated[float, typer.Option(help="Inferences per day.", metavar="NUMBER")]
 CaptureMs = Annotated[float, typer.Option(help="Time to capture one sample.", metavar="MS")]

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dse.cli.options import (
+    Accept,
     Board,
     CaptureMj,
     CaptureMs,
@@ -33,6 +34,7 @@ def estimate(
     intervals: Annotated[
         bool, typer.Option(help="Carry low and high of uncertain numbers to the results.")
     ] = True,
+    accept: Accept = None,
     csv: Annotated[
         str | None, typer.Option(help="Write the results to this file as well.", metavar="FILE")
     ] = None,
@@ -58,6 +60,7 @@ def estimate(
             duty=_duty(events_per_day, inferences_per_day, capture_ms, capture_mj),
             preset=preset,
             intervals=intervals,
+            accept=accept or (),
             **decisions,
         )
     if target is not None:
@@ -76,6 +79,7 @@ def explain(
     inferences_per_day: InferencesPerDay = 0.0,
     capture_ms: CaptureMs = 0.0,
     capture_mj: CaptureMj = 0.0,
+    accept: Accept = None,
     csv: Annotated[
         str | None, typer.Option(help="Write the breakdown to this file as well.", metavar="FILE")
     ] = None,
@@ -104,6 +108,7 @@ def explain(
         plan,
         duty=_duty(events_per_day, inferences_per_day, capture_ms, capture_mj),
         preset=preset,
+        accept=accept or (),
         **decisions,
     )
     if targets[0] is not None:
@@ -143,7 +148,7 @@ def _duty(events_per_day: float, inferences_per_day: float, capture_ms: float, c
 def _writable(name: str | None, endings: tuple[str, ...] = ()) -> Path | None:
     """Return the path, after making sure before any work that it can be written."""
     from dse.errors import Problem, UserError
-    from dse.report.files import require_writable_file
+    from dse.files import require_writable_file
 
     if name is None:
         return None
@@ -154,7 +159,7 @@ def _writable(name: str | None, endings: tuple[str, ...] = ()) -> Path | None:
 
 
 def _write_csv(path: Path, frame: Any) -> None:
-    from dse.report.files import atomic_path
+    from dse.files import atomic_path
 
     with atomic_path(path) as partial:
         frame.to_csv(partial, index=False, lineterminator="\n")

@@ -22,7 +22,7 @@ def reproduce(
     """
     from pathlib import Path
 
-    from dse.report.files import atomic_path, require_writable_file
+    from dse.files import atomic_path, require_writable_file
     from dse.report.reproduction import reproduction_text
     from dse.reproduce import REPRODUCTIONS
     from dse.reproduce import reproduce as reproduced

@@ -21,6 +21,7 @@ from dse.plan.step import TrainingStep
 from dse.plan.timeline import Holds
 from dse.vocabulary import DTYPES, INT8_ERROR_PASSES, PASSES
 from dse.workload import Workload
+from dse.workload.base import elements as elements_of
 
 MAC_PASSES: Final = PASSES[:3]
 BYTE_BITS: Final = 8
@@ -86,17 +87,31 @@ def step_cycles(context: Context, step: TrainingStep) -> FloatArray:
     return cycles
 
 
+def kernel_cycles(macs: Any, mac_per_cycle: float, calls: Any = 0.0, cycles_per_call: float = 0.0) -> Any:
+    """Cycles of kernel calls: MACs over their rate, and the overhead of each call; scalars or arrays."""
+    return macs / mac_per_cycle + calls * cycles_per_call
+
+
 def element_cycles(context: Context, operation: str, pass_: str, dtype: str) -> float:
     """Cycles per element of one element operation; raises Unpriced."""
-    cost = context.board.element_cost(operation, pass_, dtype, context.kernels.get(dtype))
-    return cost.cycles_per_element.value
+    library = context.kernels.get(dtype)
+    word = context.board.element_word(operation, pass_, dtype, library)
+    return context.board.element_cost(word, pass_, dtype, library).cycles_per_element.value
 
 
 def element_count(workload: Workload) -> FloatArray:
-    """Elements that each layer's operation touches per sample, (L,): pooling reads, the others write."""
+    """Elements that each layer's operation touches per sample, (L,).
+
+    Pooling counts what it reads, other layers what they write; one that runs forward only the larger of its
+    output and its largest input, because it may shrink either.
+    """
     pools = np.array(["pool" in (layer.element_operation or "") for layer in workload.layers])
     none = np.array([layer.element_operation is None for layer in workload.layers])
-    return np.where(none, 0, np.where(pools, workload.in_elements, workload.out_elements)).astype(float)
+    counts = np.where(pools, workload.in_elements, workload.out_elements)
+    for layer in workload.forward_only:
+        read = max(elements_of(workload.shape_of(source)) for source in workload.inputs[layer])
+        counts[layer] = max(read, workload.out_elements[layer])
+    return np.where(none, 0, counts).astype(float)
 
 
 def layer_cycles(context: Context, dtype: str, pass_: str, mask: Any, *, folded: bool) -> FloatArray:
@@ -123,7 +138,7 @@ def _mac_cycles(context: Context, step: TrainingStep, kernels: Kernels, cycles: 
     for u, p in kernels.executed(step):
         rate = kernels.rate(context, u, p).mac_per_cycle.value
         overhead = call_overhead(context, kernels.unit_dtype(u))
-        cycles[rows, u, p] += step.macs[rows, u, p] / rate + step.calls[rows, u, p] * overhead
+        cycles[rows, u, p] += kernel_cycles(step.macs[rows, u, p], rate, step.calls[rows, u, p], overhead)
 
 
 def _element_cycles(context: Context, step: TrainingStep, kernels: Kernels, cycles: FloatArray) -> None:

@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import prod
 from typing import Final
 
 from dse.errors import Problem, UnknownName, UserError
@@ -28,6 +27,7 @@ from dse.plan.policy import UpdatePolicy
 from dse.plan.spec import BIAS_BYTES, kept_channels
 from dse.workload import Workload
 from dse.workload.graph import NETWORK_INPUT, Unit
+from dse.workload.windows import Dilated, Plane
 
 RATIO_TWICE: Final = "ratio-twice"
 NO_SKIP_GRADIENT: Final = "no-skip-gradient"
@@ -122,11 +122,16 @@ def _unknown_words(quirks: Collection[str], dtype: str) -> list[Problem]:
 def _unknown_layers(workload: Workload) -> list[Problem]:
     known = _PASS_THROUGH | _POOLS | {_ADDITION}
     rule = f"it has convolutions, linear layers and {', '.join(sorted(known))}"
-    return [
+    problems = [
         Problem(workload.name, layer.name, f"the engine has no {layer.kind}", rule)
         for layer in workload.layers
         if layer.operator is None and layer.kind not in known
     ]
+    for layer in workload.layers:
+        if isinstance(layer, Dilated) and set(layer.dilation) != {1}:
+            found = f"dilation {list(layer.dilation)}"
+            problems.append(Problem(workload.name, layer.name, found, "the engine's kernels have none"))
+    return problems
 
 
 @dataclass
@@ -204,9 +209,9 @@ class _Backward:
 
     def _column_bytes(self, unit: Unit) -> int:
         """Two padded channels of a depthwise input, int8."""
-        sides = self.workload.shape_of(self.workload.inputs[unit.layer][0])[1:]
-        padded = (side + 2 * (kernel // 2) for side, kernel in zip(sides, unit.kernel, strict=True))
-        return IM2COL_CHANNELS * prod(padded)
+        shape = self.workload.shape_of(self.workload.inputs[unit.layer][0])
+        window = Plane.of(self.workload.layers[unit.layer], shape)
+        return IM2COL_CHANNELS * window.rows.padded * window.columns.padded
 
     def _trained_weights(self, unit: Unit) -> int:
         return unit.weight_params * int(self.kept[unit.index]) // unit.in_channels

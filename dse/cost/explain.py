@@ -175,7 +175,7 @@ def _frozen_rows(
             joules = seconds[u] * power + sum(
                 part[way] * outside[k, way] for k, part in moved.items() for way in (READ, WRITE)
             )
-            macs = unit.macs * float(step.frozen_repeat[unit.layer])
+            macs = unit.macs * float(step.frozen_repeat[unit.layer]) * bool(step.frozen_units[0, u])
             yield Row(
                 "frozen stage", u, unit.name, unit.operator, "fwd", macs * passes, seconds[u] * passes,
                 joules * passes, _named(context, {k: part.sum() * passes for k, part in moved.items()}),

@@ -14,14 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from dse.cost.context import Context
-from dse.cost.cycles import call_overhead, kernels_of, layer_cycles, step_cycles
+from dse.cost.cycles import call_overhead, kernel_cycles, kernels_of, layer_cycles, step_cycles
+from dse.cost.forward_tiles import weight_passes
 from dse.cost.memory import Placement
 from dse.cost.tiling_calls import level_behind
 from dse.cost.tiling_traffic import Passage, added_traffic, frozen_tiles, step_tiles
 from dse.hardware.entries import Rate
 from dse.plan.decisions import BoolArray, FloatArray, IntArray
-from dse.plan.step import READ, WRITE, TrainingStep
+from dse.plan.step import READ, WRITE, TrainingStep, side_bytes
 from dse.vocabulary import DTYPES, PASSES, Role
+from dse.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -218,9 +220,7 @@ def _frozen_traffic(
     step: TrainingStep, placement: Placement, included: IntArray, passage: Passage | None, levels: int
 ) -> dict[int, FloatArray]:
     """Bytes per image by level: k -> (S, U, 1, 2); weights of level ``included`` (S, U) are in the rates."""
-    units = step.workload.units
-    sizes = np.array([unit.weight_params for unit in units]) * step.spec.frozen_bytes[:, None]
-    once = (sizes + [4 * unit.bias_params for unit in units]) * step.frozen_units * _calls_per_image(step)
+    once = _frozen_weights(step)
     moved: dict[int, FloatArray] = {}
     for k in range(levels):
         near = passage is not None and k == passage.near
@@ -238,6 +238,23 @@ def _frozen_traffic(
     return moved
 
 
+def _frozen_weights(step: TrainingStep) -> FloatArray:
+    """Bytes of weights and biases that one image reads in the frozen stage, by unit (S, U)."""
+    workload, units = step.workload, step.workload.units
+    weights = np.array([unit.weight_params * weight_passes(unit) for unit in units])
+    own = weights * step.spec.frozen_bytes[:, None] + [4 * unit.bias_params for unit in units]
+    once = own * step.frozen_units * _calls_per_image(step)
+    sides = side_bytes(workload, step.spec) * step.frozen_layers
+    return once + sides @ _owner(workload)
+
+
+def _owner(workload: Workload) -> FloatArray:
+    """1 where a layer (L,) belongs to a unit (U,); layers before the first belong to it."""
+    owner = np.zeros((len(workload.layers), len(workload.units)))
+    owner[np.arange(len(workload.layers)), np.maximum(workload.unit_of_layer, 0)] = 1.0
+    return owner
+
+
 def _frozen_cycles(
     context: Context, step: TrainingStep, dtype: str, rows: IntArray, passage: Passage | None
 ) -> tuple[FloatArray, IntArray]:
@@ -252,16 +269,14 @@ def _frozen_cycles(
             rate = context.board.rate(unit.operator, "fwd", dtype, library)
             included[u] = names.index(rate.weights_in) if rate.weights_in in names else -1
             macs = unit.macs * step.frozen_repeat[unit.layer]
-            cycles[:, u] = runs * (macs / rate.mac_per_cycle.value + overhead * calls[u])
+            cycles[:, u] = runs * kernel_cycles(macs, rate.mac_per_cycle.value, calls[u], overhead)
             if passage is not None:
                 cycles[:, u] += passage.tiles.transfers[rows, u] * _setup_of(context, rate)
     if not context.accounting.elements:
         return cycles, included
     layers = step.frozen_layers[rows] * step.frozen_repeat
     per_layer = layer_cycles(context, dtype, "fwd", layers.any(axis=0), folded=True)
-    owner = np.zeros((len(workload.layers), len(workload.units)))
-    owner[np.arange(len(workload.layers)), np.maximum(workload.unit_of_layer, 0)] = 1.0
-    return cycles + (layers * per_layer) @ owner, included
+    return cycles + (layers * per_layer) @ _owner(workload), included
 
 
 def _calls_per_image(step: TrainingStep) -> FloatArray:

@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
+from dse.cost.acceptance import require_priced
 from dse.cost.context import Context
 from dse.cost.energy import active_power, byte_energy, powered_levels, whole_blocks
 from dse.cost.event import Costs, event_costs
@@ -168,6 +169,7 @@ def describe(context: Context, plans: PlanBatch) -> tuple[TrainingStep, Placemen
 
 
 def _step_costs(context: Context, plans: PlanBatch, step: TrainingStep) -> StepCosts:
+    require_priced(context, plans)
     require_measured_kernels(context, plans)
     placement = place(context, step, plans.persist_every > 0)
     time, frozen = step_time(context, step, placement), frozen_time(context, step, placement)

@@ -12,7 +12,16 @@ from pydantic import Field, StrictBool
 
 from dse.errors import allowed_names
 from dse.hardware.quantity import Entry, Fault, Quantity
-from dse.vocabulary import DTYPES, ELEMENT_OPERATIONS, INT8_ERROR_PASSES, OPERATORS, WORKSPACE_FORMULAS
+from dse.vocabulary import (
+    DTYPES,
+    ELEMENT_OPERATIONS,
+    FORWARD_ELEMENT_OPERATIONS,
+    FORWARD_OPERATORS,
+    INT8_ERROR_PASSES,
+    OPERATORS,
+    WORKSPACE_FORMULAS,
+    is_custom,
+)
 
 TECHNOLOGIES: Final = ("sram", "tcm", "mram", "flash", "hyperram", "psram", "fram", "nor", "sd")
 ACCESSES: Final = ("tile", "core", "stream")
@@ -166,6 +175,13 @@ def _wear_faults(fields: Mapping[str, Any]) -> Iterator[Fault]:
         )
 
 
+def _forward_faults(fields: Mapping[str, Any], key: str, known: tuple[str, ...]) -> Iterator[Fault]:
+    word, pass_ = fields.get(key), fields.get("pass_")
+    forward = isinstance(word, str) and (word in known or is_custom(word))
+    if forward and isinstance(pass_, str) and pass_ != "fwd":
+        yield Fault("pass_", f"{pass_!r} of {word}", "'fwd': it runs forward only")
+
+
 class Rate(Entry):
     """MACs per cycle of one operator in one pass, dtype and kernel library on a number of cores.
 
@@ -186,8 +202,15 @@ class Rate(Entry):
 
     positive: ClassVar[tuple[str, ...]] = ("mac_per_cycle",)
     words: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "operator": OPERATORS, "pass_": RATE_PASSES, "dtype": DTYPES,
+        "operator": (*OPERATORS, *FORWARD_OPERATORS), "pass_": RATE_PASSES, "dtype": DTYPES,
     }  # fmt: skip
+    custom: ClassVar[tuple[str, ...]] = ("operator",)
+
+    @classmethod
+    def faults(cls, fields: Mapping[str, Any]) -> Iterator[Fault]:
+        """Yield the general faults, and backward passes of what runs forward only."""
+        yield from super().faults(fields)
+        yield from _forward_faults(fields, "operator", FORWARD_OPERATORS)
 
     @property
     def key(self) -> tuple[str, str, str, str, int]:
@@ -206,8 +229,16 @@ class ElementCost(Entry):
     cycles_per_element: Quantity
 
     words: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "operation": ELEMENT_OPERATIONS, "pass_": ELEMENT_PASSES, "dtype": DTYPES,
+        "operation": (*ELEMENT_OPERATIONS, *FORWARD_ELEMENT_OPERATIONS), "pass_": ELEMENT_PASSES,
+        "dtype": DTYPES,
     }  # fmt: skip
+    custom: ClassVar[tuple[str, ...]] = ("operation",)
+
+    @classmethod
+    def faults(cls, fields: Mapping[str, Any]) -> Iterator[Fault]:
+        """Yield the general faults, and backward passes of what runs forward only."""
+        yield from super().faults(fields)
+        yield from _forward_faults(fields, "operation", FORWARD_ELEMENT_OPERATIONS)
 
     @property
     def key(self) -> tuple[str, str, str, str, int]:

@@ -24,6 +24,8 @@ from dse.hardware.entries import (
 from dse.hardware.quantity import Entry, Quantity
 
 NO_WORKSPACE: Final = "none"
+COPY: Final = "copy"
+COPIES_AS: Final = "concat"
 
 Named = TypeVar("Named", MemoryLevel, OperatingPoint, SleepState)
 
@@ -132,6 +134,22 @@ class HardwareProfile(Entry):
         """Return the cost of ``operation`` in ``pass_``; raises Unpriced, naming the nearest entry."""
         key = (self.library_for(dtype, library), operation, pass_, dtype, cores or self.cores)
         return self._elements.get(key) or self._unpriced("element cost", key, self._elements)
+
+    def element_word(self, operation: str, pass_: str, dtype: str, library: str | None = None) -> str:
+        """Return under which word ``operation`` is priced: ``concat`` for a copy without a price of its own.
+
+        A concatenation is a copy of every element, and so are a transposition, a slice and a gather; but not
+        where it is contained in another figure, which was measured without them.
+        """
+        if operation != COPY:
+            return operation
+        own = self.library_for(dtype, library)
+        known, joined = (
+            self._elements.get((own, word, pass_, dtype, self.cores)) for word in (COPY, COPIES_AS)
+        )
+        if known is not None or joined is None or joined.cycles_per_element.included:
+            return operation
+        return COPIES_AS
 
     def overhead(self, library: str, cores: int | None = None) -> Overhead:
         """Return the cost of one kernel call of ``library``; raises Unpriced, naming the nearest entry."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from dse.errors import allowed_names
-from dse.vocabulary import Evidence
+from dse.vocabulary import Evidence, is_custom
 
 LARGEST: Final = 1e15
 """No number of a board is larger, in SI units: beyond it a unit has slipped."""
@@ -38,6 +38,8 @@ class Entry(BaseModel):
     """Quantities that must lie in 0..1."""
     words: ClassVar[Mapping[str, Sequence[str]]] = {}
     """Fields whose value is a word of the vocabulary."""
+    custom: ClassVar[tuple[str, ...]] = ()
+    """Fields among ``words`` that also take ``custom:NAME``."""
 
     @classmethod
     def faults(cls, fields: Mapping[str, Any]) -> Iterator[Fault]:
@@ -52,7 +54,7 @@ class Entry(BaseModel):
                 yield Fault(name, f"{quantity.high_value:g}", "must be in 0..1 (0 to 100 percent)")
         for name, known in cls.words.items():
             word = fields.get(name)
-            if isinstance(word, str) and word not in known:
+            if isinstance(word, str) and word not in known and not (name in cls.custom and is_custom(word)):
                 yield Fault(name, f"unknown {name.rstrip('_')} {word!r}", allowed_names(word, known))
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ import numpy as np
 from dse.cost.explain import Change, Explanation, Row
 from dse.cost.memory_notions import MemoryRow
 from dse.report import text
+from dse.report.accepted import accepted_text
 from dse.report.estimate import causes_text, heading, levels_text, plan_text
 from dse.units import human_bytes
 
@@ -27,6 +28,7 @@ def breakdown_text(explanation: Explanation) -> str:
             peak_text(explanation),
             *([notions_text(explanation)] if explanation.notions else []),
             changes_text(explanation),
+            *filter(None, [accepted_text(context, explanation.plan.frozen_bits)]),
         )
     )
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from dse.report.files import atomic_path
+from dse.files import atomic_path
 from dse.report.text import markdown
 from dse.search.schemes.contributions import CLIPPED, COLLAPSED, csv_text
 from dse.search.schemes.correction import LEAST_RUNS

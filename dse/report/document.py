@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from dse.files import atomic_folder, merged_folder
 from dse.report.board_report import BoardReport, board_report
 from dse.report.designs import Chunk, DesignWriter, design_chunks, design_schema, sampled_values
-from dse.report.files import atomic_folder, merged_folder
 from dse.report.inputs import write_inputs
 from dse.report.provenance import file_hashes, provenance
 from dse.report.runs import RUNS, write_runs

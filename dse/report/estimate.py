@@ -15,6 +15,7 @@ from dse.cost.event import Costs
 from dse.cost.intervals import Intervals
 from dse.plan.decisions import LIFESPAN_CHOICES, TrainingPlan
 from dse.report import text
+from dse.report.accepted import accepted_text
 from dse.units import human, human_bytes, human_seconds
 
 RESULTS: Final = {
@@ -112,6 +113,7 @@ def estimate_text(estimate: Estimate) -> str:
         causes_text(estimate.costs),
         _points(estimate),
         unpriced_text(estimate.plan),
+        accepted_text(estimate.context, estimate.plan.frozen_bits),
         _assumptions(estimate),
     ]
     return "\n\n".join(section for section in sections if section)

@@ -1,7 +1,8 @@
 """What a run folder was made from, in the folder itself, and the way back from a folder to its space.
 
 ``inputs/space.json`` holds the tables of the space, with copies of the user's own networks and boards beside
-it. ``inputs/where.json`` says where relative paths of the task's data started; with ``timing.json`` it is the
+it; a model file, or a network with numbers, is saved there as the network that it becomes.
+``inputs/where.json`` says where relative paths of the task's data started; with ``timing.json`` it is the
 only file that may differ between runs of equal inputs, and is there only where such paths are.
 """
 
@@ -11,7 +12,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,11 +25,16 @@ from dse.hardware.variant import split_variant
 from dse.plan.policy import UpdatePolicy
 from dse.report.provenance import FRONT, file_hashes
 from dse.report.runs import RUNS, with_runs
+from dse.report.space_file import space_text
+from dse.search.networks import entry_name
 from dse.search.space import Space
-from dse.workload import list_networks
+from dse.workload import Workload, list_networks
+from dse.workload.names import is_model_file, split_name
+from dse.workload.save import file_name, save_network
 
 INPUTS: Final = "inputs"
 TABLES: Final = "space.json"
+SPACE: Final = "space.toml"
 WHERE: Final = "where.json"
 HERE: Final = "./"
 """What the name of a copied file begins with in the tables."""
@@ -36,7 +42,6 @@ HERE: Final = "./"
 REQUIRED: Final = ("run.json", FRONT, f"{INPUTS}/{TABLES}")
 EXPLORE_AGAIN: Final = "explore the space again with this version"
 CHANGED: Final = "not what run.json was written with: it was edited, or belongs to another run"
-_VARIANT: Final = re.compile(r"(?P<path>.+?)(?P<changes>@\w+=.*)?", re.DOTALL)
 
 Columns = dict[str, NDArray[Any]]
 
@@ -50,14 +55,29 @@ class _Copies:
 
     start: Path | None
     names: dict[Path, str] = field(default_factory=dict)
+    saved: dict[str, Workload] = field(default_factory=dict)
+    """Networks that are more than one TOML file, and so are written anew, by the name of theirs."""
 
-    def network(self, name: str) -> str:
-        """Return ``name`` with the path of a file replaced by that of its copy."""
-        match = _VARIANT.fullmatch(name)
-        assert match is not None  # anything matches
-        if name in list_networks() or match["path"] in list_networks():
-            return name
-        return self._copied(match["path"]) + (match["changes"] or "")
+    def network(self, entry: Any, workload: Workload) -> Any:
+        """Return the entry of ``workload`` with the path of a file replaced by that of its copy."""
+        if isinstance(entry, Mapping):
+            found = self.network(entry["name"], workload)
+            return found if self._is_saved(entry["name"], workload) else {**entry, "name": found}
+        path, changes = split_name(entry)
+        if entry in list_networks() or path in list_networks():
+            return entry
+        if self._is_saved(path, workload):
+            return HERE + self._save(workload)
+        return self._copied(path) + (f"@{changes}" if changes else "")
+
+    def _is_saved(self, name: str, workload: Workload) -> bool:
+        return bool(workload.numbers) or is_model_file(split_name(name)[0])
+
+    def _save(self, workload: Workload) -> str:
+        stem = file_name(workload.name)
+        name = self._free(stem)
+        self.saved[name] = workload
+        return name
 
     def board(self, name: str) -> str:
         """Return a board and its parts with the paths of files replaced by those of their copies."""
@@ -75,10 +95,14 @@ class _Copies:
         beside = self.start / text if self.start is not None and text.endswith(".toml") else None
         source = beside if beside is not None and beside.is_file() else Path(text)
         if source not in self.names:
-            taken = set(self.names.values())
-            numbered = (f"{source.stem}{'' if n == 1 else f'-{n}'}.toml" for n in range(1, len(taken) + 2))
-            self.names[source] = next(name for name in numbered if name not in taken)
+            self.names[source] = self._free(source.stem)
         return HERE + self.names[source]
+
+    def _free(self, stem: str) -> str:
+        """Return the name of a copy that no other copy has."""
+        taken = {*self.names.values(), *self.saved}
+        numbered = (f"{stem}{'' if n == 1 else f'-{n}'}.toml" for n in range(1, len(taken) + 2))
+        return next(name for name in numbered if name not in taken)
 
 
 def write_inputs(space: Space, folder: Path) -> None:
@@ -90,29 +114,52 @@ def write_inputs(space: Space, folder: Path) -> None:
         return
     place = folder / INPUTS
     place.mkdir()
-    copies = _Copies(space.folder)
+    copies, networks = _Copies(space.folder), dict(zip(space.network_names, space.networks, strict=True))
     tables = {
         **space.tables,
         "name": space.name,
-        "networks": [_network(copies, entry) for entry in _listed(space.tables["networks"])],
+        "networks": [
+            copies.network(entry, networks[entry_name(entry)]) for entry in _listed(space.tables["networks"])
+        ],
         "boards": [copies.board(entry) for entry in _listed(space.tables["boards"])],
         "search": vars(space.search),
     }
     for source, name in copies.names.items():
         shutil.copyfile(source, place / name)
+    for name, workload in copies.saved.items():
+        save_network(workload, place, name=name.removesuffix(".toml"))
     _write(place / TABLES, tables)
+    if space.made:
+        (folder / SPACE).write_text(_space_file(space, tables), encoding="utf-8", newline="\n")
     if space.folder is not None and _relative_data(space.tables.get("task")):
         _write(place / WHERE, {"folder": str(space.folder)})
 
 
+def _space_file(space: Space, tables: Mapping[str, Any]) -> str:
+    """Write a space that was made from options as a file that is explored from the run folder."""
+    text = json.dumps({key: tables[key] for key in ("networks", "boards")}, ensure_ascii=False)
+    copies = json.loads(re.sub(r'(?<=["+ ])\./', f"{INPUTS}/", text))
+    comments = (
+        "A space that was made from options. Edit it here, beside its inputs, and give it to `dse explore`.",
+    )
+    return space_text({**tables, **copies, **_absolute_data(space, tables)}, comments)
+
+
+def _absolute_data(space: Space, tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the task with paths of data that hold wherever the file lies; nothing without such paths."""
+    task: Any = tables.get("task")
+    if space.folder is None or not _relative_data(task):
+        return {}
+    start = space.folder.absolute()
+    data = {
+        key: str(start / value) if key != "kind" and isinstance(value, str) else value
+        for key, value in task["data"].items()
+    }
+    return {"task": {**task, "data": data}}
+
+
 def _listed(found: Any) -> list[Any]:
     return list(found) if isinstance(found, list | tuple) else [found]
-
-
-def _network(copies: _Copies, entry: Any) -> Any:
-    if isinstance(entry, Mapping):
-        return {**entry, "name": copies.network(entry["name"])}
-    return copies.network(entry)
 
 
 def _relative_data(task: Any) -> bool:
@@ -174,6 +221,7 @@ def load_run(folder: str | Path) -> ExploredRun:
         found = "its inputs do not make the space that it reports: they, or the program, have changed since"
         raise UserError(Problem(str(place), INPUTS, found, EXPLORE_AGAIN))
     _require_unchanged(place, run, space)
+    space = _named_as_written(space, run)
     front = _front(place / FRONT, space)
     return ExploredRun(place, with_runs(space, place), front, _data_hash(run), _named(run))
 
@@ -192,6 +240,15 @@ def _require_unchanged(place: Path, run: Mapping[str, Any], space: Space) -> Non
             problems.append(Problem(str(place / name), "", found, EXPLORE_AGAIN))
     if problems:
         raise UserError(problems)
+
+
+def _named_as_written(space: Space, run: Mapping[str, Any]) -> Space:
+    """Return ``space`` with its networks under the names that its tables use; copies have others."""
+    names = run["inputs"].get("networks_sha256")
+    hashes = [network.content_hash for network in space.networks]
+    if not isinstance(names, Mapping) or list(names.values()) != hashes:
+        return space
+    return replace(space, network_names=tuple(names))
 
 
 def _data_hash(run: Mapping[str, Any]) -> str:

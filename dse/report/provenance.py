@@ -58,10 +58,12 @@ def provenance(found: SearchResult, designs: Mapping[str, Any], files: Mapping[s
 
 
 def _inputs(space: Space) -> dict[str, Any]:
-    networks = zip(space.network_names, space.networks, strict=True)
+    networks = dict(zip(space.network_names, space.networks, strict=True))
+    numbers = {name: network.weights_sha256 for name, network in networks.items() if network.numbers}
     return {
         "space_sha256": space.content_hash,
-        "networks_sha256": {name: network.content_hash for name, network in networks},
+        "networks_sha256": {name: network.content_hash for name, network in networks.items()},
+        **({"weights_sha256": numbers} if numbers else {}),
         "boards_sha256": {
             board.label: hashlib.sha256(board.model_dump_json().encode()).hexdigest()
             for board in space.boards

@@ -49,12 +49,12 @@ def write_runs(space: Space, measurement: Measurement, path: Path) -> None:
 
 def _rows(space: Space, measurement: Measurement) -> Iterator[list[Any]]:
     pairs = zip(space.networks, space.network_names, strict=True)
-    names = {network.content_hash: name for network, name in pairs}
+    names = {network.training_hash: name for network, name in pairs}
     for run in measurement.finished:
         point = measurement.points[run.key]
         decided = decisions(point)
         yield [
-            run.number, run.key, run.phase, names[point.workload.content_hash],
+            run.number, run.key, run.phase, names[point.workload.training_hash],
             *(decided[name] for name in LEARNING_CHOICES), run.seed, repr(run.accuracy),
             *(run.record.get(name) for name in RECORDED),
         ]  # fmt: skip

@@ -44,7 +44,7 @@ def _elsewhere(found: Segments) -> str:
     every = Checkpoints(every=1)
     cuts = [
         str(cut) if cut >= 0 else "input"
-        for cut in (-1, *(cut for cut in found.workload.legal_cuts if cut >= 0))
+        for cut in found.workload.cuts
         if every.places(found.workload, found.workload.cut_layer(cut))
     ]
     if found.places or not cuts:

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from dse.files import atomic_folder
 from dse.report.document import slug
-from dse.report.files import atomic_folder
 from dse.report.text import markdown, plural, table, wrapped
 from dse.search.schemes.contributions import csv_text
 from dse.search.schemes.correction import Correction

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from dse.files import atomic_path
 from dse.report.document import slug
-from dse.report.files import atomic_path
 from dse.report.text import markdown
 from dse.validation.claims import Verdict
 from dse.validation.rates import Scheme
@@ -22,7 +22,7 @@ POINTS: Final = 100
 
 def study_folder_name(study: Study) -> str:
     """Return ``study-<name>-<hash of everything that determines the content>``."""
-    content = [study.workload.content_hash, study.task.content(), study.task.rates, study.seeds]
+    content = [study.workload.training_hash, study.task.content(), study.task.rates, study.seeds]
     plans = [[each.grid, each.reference, repr(each.plan)] for each in study.plans]
     digest = hashlib.sha256(json.dumps([*content, plans], sort_keys=True, default=str).encode()).hexdigest()
     return f"study-{slug(study.name)}-{digest[:10]}"

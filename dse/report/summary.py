@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from dse.report import text
+from dse.report.accepted import accepted_section
 from dse.report.board_report import BoardReport, NamedDesign
 from dse.report.breakdown import changed
 from dse.report.estimate import RESULTS, plan_words
@@ -41,6 +42,7 @@ def report_text(
         _summary(found),
         *(("## Training runs", runs_text(found)) if found.measurement is not None else ()),
         *(part for board in boards for part in _board(found, board, figures.get(board.result.board, ()))),
+        *accepted_section(space),
         "## What was counted",
         _counted(found),
         "## Sources of the numbers",

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from dse.files import atomic_path
 from dse.plan.learning_key import LEARNING_CHOICES, counts
 from dse.report import text
-from dse.report.files import atomic_path
 from dse.training.task import Task
 from dse.validation.comparison import PLANNED, Agreement, Validation
 from dse.validation.select import Chosen

@@ -10,12 +10,12 @@ from __future__ import annotations
 from functools import cache
 from typing import Final
 
+from dse.calibrate.mlperf import CALIBRATION_TASKS, PREDICTED_TASK, Run, load_runs, task_macs
 from dse.cost.model import Context, Costs, price
 from dse.hardware import HardwareProfile, load_board
 from dse.plan.decisions import PlanBatch, TrainingPlan
 from dse.reference import Row, load_table
 from dse.reproduce.base import Bound, Comparison, Reproduction, comparison_text
-from dse.reproduce.mlperf_runs import CALIBRATION_TASKS, PREDICTED_TASK, Run, load_runs, task_macs
 from dse.reproduce.networks import experiment_network
 from dse.vocabulary import ReferenceEvidence
 from dse.workload import Workload

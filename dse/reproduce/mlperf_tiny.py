@@ -3,15 +3,9 @@ software.
 
 The model keys its rates by operator. Linear layers and dense convolutions are priced by the run's own
 ``ad`` and ``ic`` rows. What these cannot show, depthwise and pointwise layers relative to dense
-convolutions, is taken from runs of *other* organisations, leaving the predicted run's organisation out:
-
-1. runs with the same kernel library and version, on the same core where there are any;
-2. else all runs on the same core up to the round of the predicted run, where there are at least two (later
-   software was not there yet);
-3. else all runs up to that round, else all.
-
-The median of their ratios is taken, and their range is the interval. Power is the mean of the run's own
-``ad`` and ``ic`` rows.
+convolutions, is taken from runs of *other* organisations, leaving the predicted run's organisation out, by
+the rule of ``dse.calibrate.donors``. The median of their ratios is taken, and their range is the interval.
+Power is the mean of the run's own ``ad`` and ``ic`` rows.
 
 Null models, from the same other organisations: *one factor* (own ``ic`` latency per MAC times the median
 ratio of ``vww`` to ``ic`` on the core), *own ic rate* (the same without the factor), *MACs only* (median
@@ -29,12 +23,12 @@ are the test.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import fmean, median
 from typing import Final
 
-from dse.reproduce.base import MODEL, Bound, Comparison, Reproduction
-from dse.reproduce.mlperf_runs import (
+from dse.calibrate.donors import SAME_LIBRARY, Donors, donors_for, others_of
+from dse.calibrate.mlperf import (
     CALIBRATION_TASKS,
     NETWORKS,
     PREDICTED_TASK,
@@ -44,54 +38,16 @@ from dse.reproduce.mlperf_runs import (
     separable_macs,
     task_macs,
 )
+from dse.reproduce.base import MODEL, Bound, Comparison, Reproduction
 from dse.vocabulary import ReferenceEvidence
 
 LATENCY: Final = "latency of vww"
 ENERGY: Final = "energy of vww"
-SAME_LIBRARY: Final = "same library elsewhere"
-SAME_CORE: Final = "other libraries on the core"
-ANY_CORE: Final = "other libraries on any core"
 ONE_FACTOR: Final = "one factor"
 NULL_MODELS: Final = (ONE_FACTOR, "own ic rate", "MACs only")
 MEDIAN_OF_BLIND_CHOICE: Final = 0.24
 """Median error of latency that was recorded when a form was chosen among an earlier family by the rows of
 the other organisations alone; nothing here computes it."""
-
-
-@dataclass(frozen=True)
-class Donors:
-    """Runs of other organisations that a ratio is taken from, and by which step of the rule."""
-
-    runs: tuple[Run, ...]
-    step: str
-
-    def __str__(self) -> str:
-        names = ", ".join(sorted({run.organisation for run in self.runs}))
-        return f"{self.step}: {len(self.runs)} runs of {names}"
-
-    @property
-    def ratios(self) -> tuple[float, ...]:
-        """Separable ratio of each donor."""
-        return tuple(run.separable_ratio for run in self.runs)
-
-
-def donors_for(run: Run, runs: Sequence[Run]) -> Donors | None:
-    """Return the donors of ``run``; None where no other organisation measured its dtype."""
-    others = [
-        other
-        for other in runs
-        if other.organisation != run.organisation and other.dtype == run.dtype and other.complete
-    ]
-    same = [other for other in others if other.kernels == run.kernels]
-    past = [other for other in others if other.round <= run.round]
-    steps = (
-        (SAME_LIBRARY, 1, [other for other in same if other.core == run.core]),
-        (SAME_LIBRARY, 1, same),
-        (SAME_CORE, 2, [other for other in past if other.core == run.core]),
-        (ANY_CORE, 2, past),
-        (ANY_CORE, 1, others),
-    )
-    return next((Donors(tuple(found), step) for step, enough, found in steps if len(found) >= enough), None)
 
 
 def latency_s(run: Run, separable_ratio: float) -> float:
@@ -103,11 +59,7 @@ def latency_s(run: Run, separable_ratio: float) -> float:
 
 def null_latencies_s(run: Run, runs: Sequence[Run]) -> dict[str, float]:
     """Return the latency of the predicted network [s] by each null model."""
-    others = [
-        other
-        for other in runs
-        if other.organisation != run.organisation and other.dtype == run.dtype and other.complete
-    ]
+    others = others_of(run, runs)
     others = [other for other in others if other.core == run.core] or others
     factor = median(other.cycles_per_mac(PREDICTED_TASK) / other.cycles_per_mac("ic") for other in others)
     rate = median(other.cycles_per_mac(task) for other in others for task in NETWORKS)

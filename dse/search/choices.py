@@ -242,11 +242,11 @@ def cuts_of(reader: Reader, workload: Workload, named: tuple[Any, ...]) -> tuple
             "input": [-1],
         }
         meant += found[value] if isinstance(value, str) else [value]
-    legal = {*workload.legal_cuts, -1}
-    cuts = tuple(cut for cut in dict.fromkeys(meant) if cut in legal)
+    cuts = tuple(cut for cut in dict.fromkeys(meant) if cut in workload.cuts)
     if named and not cuts:
         listed = ", ".join(map(str, workload.legal_cuts))
-        reader.wrong("choices.cut", f"no legal cut of {workload.name}", f"legal: {listed}, 'last', 'input'")
+        words = "'last'" if workload.forward_only else "'last', 'input'"
+        reader.wrong("choices.cut", f"no legal cut of {workload.name}", f"legal: {listed}, {words}")
     return cuts
 
 

@@ -176,7 +176,7 @@ def decisions(point: LearningPoint) -> dict[str, Any]:
 
     A policy goes by its name.
     """
-    found = {"network": point.workload.content_hash[:12]}
+    found = {"network": point.workload.training_hash[:12]}
     found |= {name: getattr(point.plan, name) for name in LEARNING_CHOICES}
     return found | {"policy": UpdatePolicy.parse(point.plan.policy).name}
 

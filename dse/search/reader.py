@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dse.errors import Problem, UserError, allowed_names
+from dse.workload.names import is_file
 
 LONGEST: Final = 100_000
 """Most values that one decision may list."""
@@ -39,7 +40,7 @@ class Reader:
     def adopt(self, error: UserError, key: str) -> None:
         """Take over the problems of a network or board; those without a file of their own get this one."""
         for problem in error.problems:
-            own = problem.file == self.file or problem.file.endswith(".toml") or "/" in problem.file
+            own = problem.file == self.file or is_file(problem.file)
             self.problems.append(problem if own else Problem(self.file, key, problem.found, problem.allowed))
 
     def raise_problems(self) -> None:

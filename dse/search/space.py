@@ -7,18 +7,19 @@ import json
 import tomllib
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 from dse.accuracy import SOURCES, AccuracySource, Unmeasured
+from dse.cost.acceptance import accepting
 from dse.cost.accounting import DEFAULT, PRESETS, Accounting
 from dse.cost.context import Context, Duty
 from dse.cost.model import OBJECTIVES
 from dse.errors import Problem, UserError
 from dse.hardware import HardwareProfile, load_board
+from dse.hardware.accept import read_accept
 from dse.hardware.load import split_board
 from dse.hardware.variant import split_variant
 from dse.search.blocks import Axes, Block, Kind, blocks_of
@@ -32,14 +33,14 @@ from dse.search.choices import (
     require_somewhere,
     require_units,
 )
+from dse.search.networks import file_beside, listed_entries, read_networks
 from dse.search.reader import Reader, shown
 from dse.search.settings import MeasureSettings, SearchSettings, read_measure, read_search
-from dse.workload import Workload, load_network
-from dse.workload.load import CHANGES
+from dse.workload import Workload
 
 KEYS: Final = (
     "name", "networks", "boards", "objectives", "accuracy", "choices", "budgets", "duty", "accounting",
-    "search", "task", "measure",
+    "search", "task", "measure", "accept",
 )  # fmt: skip
 DEFAULT_OBJECTIVES: Final = ("accuracy", "ram_peak_bytes", "event_j")
 NO_ACCURACY: Final = "none"
@@ -72,6 +73,8 @@ class Space:
     """What is learned, as the file says it: a table that is read where training starts."""
     measure: MeasureSettings | None = None
     """How to spend training runs; None where accuracy is not measured."""
+    made: bool = field(default=False, compare=False)
+    """Whether options made it: then a run folder holds it as a file that can be edited."""
     withheld: tuple[tuple[int, int], ...] = ()
     """Designs (first index, one behind the last) whose buffers could not be placed in memory."""
 
@@ -153,7 +156,7 @@ class Space:
     def content_hash(self) -> str:
         """Sha256 of all that determines the front."""
         content: dict[str, object] = {
-            "networks": [network.content_hash for network in self.networks],
+            "networks": [network.training_hash for network in self.networks],
             "boards": [board.model_dump_json() for board in self.boards],
             "objectives": self.objectives,
             "accuracy": self.accuracy.name if self.accuracy else NO_ACCURACY,
@@ -193,8 +196,8 @@ def read_tables(path: str | Path) -> dict[str, Any]:
 
 def _read_space(reader: Reader, data: Mapping[str, Any], folder: Path | None) -> Space:
     reader.known_keys(data, KEYS)
-    networks, names = _networks(reader, data, folder)
-    boards = _boards(reader, data, folder)
+    networks, names = read_networks(reader, data, folder)
+    boards = _accepted(reader, data, networks, _boards(reader, data, folder))
     objectives = _objectives(reader, data)
     accuracy = _accuracy(reader, data, objectives)
     if "accuracy" in objectives and accuracy is None:
@@ -246,35 +249,9 @@ def _codes(
     }
 
 
-def _networks(
-    reader: Reader, data: Mapping[str, Any], folder: Path | None
-) -> tuple[tuple[Workload, ...], tuple[str, ...]]:
-    found: dict[str, Workload] = {}
-    for key, entry in _entries(reader, data, "networks"):
-        table = entry if isinstance(entry, Mapping) else {"name": entry}
-        reader.known_keys(table, ("name", *CHANGES), key)
-        options = {name: table[name] for name in CHANGES if name in table}
-        if not isinstance(table.get("name"), str):
-            found_name = shown(table.get("name"))
-            reader.wrong(f"{key}.name", found_name, "the name of a network, or the path of its file")
-            continue
-        try:
-            workload = load_network(_beside(table["name"], folder), **options)
-        except UserError as error:
-            for problem in error.problems:  # a variant that this file asks for is a mistake of this file
-                if problem.key in options:
-                    reader.wrong(f"{key}.{problem.key}", problem.found, problem.allowed)
-                else:
-                    reader.adopt(UserError(problem), key)
-            continue
-        suffix = ",".join(f"{name}={value}" for name, value in options.items())
-        found[table["name"] + (f"@{suffix}" if suffix else "")] = workload
-    return tuple(found.values()), tuple(found)
-
-
 def _boards(reader: Reader, data: Mapping[str, Any], folder: Path | None) -> tuple[HardwareProfile, ...]:
     found: dict[str, HardwareProfile] = {}
-    for key, entry in _entries(reader, data, "boards"):
+    for key, entry in listed_entries(reader, data, "boards"):
         if not isinstance(entry, str):
             reader.wrong(key, shown(entry), "a board with its parts, such as 'vega + hyperram-64'")
             continue
@@ -287,26 +264,25 @@ def _boards(reader: Reader, data: Mapping[str, Any], folder: Path | None) -> tup
     return tuple(found.values())
 
 
-def _entries(reader: Reader, data: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
-    listed = data.get(key, [])
-    listed = listed if isinstance(listed, list | tuple) else [listed]
-    if not listed:
-        reader.wrong(key, "nothing", f"a list of at least one of the {key}")
-    return [(f"{key}[{number}]", entry) for number, entry in enumerate(listed)]
-
-
 def _board_beside(piece: str, folder: Path | None) -> str:
     """Return a board or part, its file found beside the space file, with its kernel libraries."""
     own, changes = split_variant(piece)
-    return _beside(own, folder) + (f"@{changes}" if changes else "")
+    return file_beside(own, folder) + (f"@{changes}" if changes else "")
 
 
-def _beside(name: str, folder: Path | None) -> str:
-    """Return the path of a file that lies beside the space file, else the name as it is."""
-    with suppress(OSError):  # a name that the system refuses is reported where it is read
-        if folder is not None and name.endswith(".toml") and (folder / name).is_file():
-            return str(folder / name)
-    return name
+def _accepted(
+    reader: Reader, data: Mapping[str, Any], networks: tuple[Workload, ...],
+    boards: tuple[HardwareProfile, ...],
+) -> tuple[HardwareProfile, ...]:  # fmt: skip
+    """Return ``boards`` with bounds for what the table ``accept`` names: see ``dse.hardware.accept``."""
+    try:
+        asked = read_accept(reader.table(data, "accept"), file=reader.file, key="accept")
+        if not (asked and networks and boards):
+            return boards
+        return accepting(boards, networks, asked, file=reader.file, key="accept")
+    except UserError as error:
+        reader.problems += error.problems
+        return boards
 
 
 def _objectives(reader: Reader, data: Mapping[str, Any]) -> tuple[str, ...]:

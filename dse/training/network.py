@@ -30,6 +30,7 @@ from dse.training.parameters import (
 from dse.training.program import Program
 from dse.training.stored import STORED, Keeping, StoredWeights
 from dse.workload import Workload
+from dse.workload.forward_only import require_executed
 from dse.workload.layers import Softmax
 
 __all__ = ["Network", "Parameters", "build_module", "device", "fold", "initial_parameters"]
@@ -77,6 +78,8 @@ class Network(nn.Module):
         keepers: Keepers | None = None,
     ) -> None:
         super().__init__()
+        if any(workload.layers[index].forward_only for index in range(first, last + 1)):
+            require_executed(workload, "training")
         check_parameters(workload, parameters)
         self.workload, self.dtype, self.stored = workload, dtype, stored
         self._keepers = keepers or Keepers()

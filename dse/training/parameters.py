@@ -1,7 +1,6 @@
-"""The numbers of a network by name: their shapes, where training starts, and batch norms folded away.
+"""The numbers of a network by name (``dse.workload.parameters``): where training starts, batch norms folded.
 
-Names are ``<layer>.weight`` and ``.bias`` of convolutions and linear layers, and ``<layer>.gamma``,
-``.beta``, ``.mean`` and ``.variance`` of batch norms. A batch norm whose numbers are missing has been folded.
+A batch norm whose numbers are missing has been folded.
 """
 
 from __future__ import annotations
@@ -14,38 +13,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.errors import Problem, UserError
-from dse.workload import Shape, Workload
-from dse.workload.convolutions import BatchNorm, Convolution, Linear
+from dse.workload import Workload
+from dse.workload.convolutions import BatchNorm
+from dse.workload.parameters import (
+    NORM_PARTS,
+    Parameters,
+    number_problems,
+    parameter_shapes,
+    weight_shape,
+)
 
-Parameters = dict[str, NDArray[np.float32]]
+__all__ = [
+    "EPSILON",
+    "NORM_PARTS",
+    "Parameters",
+    "check_parameters",
+    "fold",
+    "initial_parameters",
+    "parameter_shapes",
+    "starting_parameters",
+    "weight_shape",
+]
 
 EPSILON: Final = 1e-5
 """Added to the variance of a batch norm."""
-
-NORM_PARTS: Final = ("gamma", "beta", "mean", "variance")
-
-
-def weight_shape(workload: Workload, layer: int) -> Shape:
-    """Shape of a layer's weights: (out, in per group, kernel...) or (out, in)."""
-    found, inputs = workload.layers[layer], workload.shape_of(workload.inputs[layer][0])
-    if isinstance(found, Convolution):
-        out, groups, kernel = found.geometry(inputs)
-        return (out, inputs[0] // groups, *kernel)
-    return (workload.shapes[layer][0], inputs[0])
-
-
-def parameter_shapes(workload: Workload) -> dict[str, Shape]:
-    """Return the shape of every parameter, in the order of the layers, batch norms not folded."""
-    shapes: dict[str, Shape] = {}
-    for index, layer in enumerate(workload.layers):
-        channels = workload.shapes[index][:1]
-        if isinstance(layer, BatchNorm):
-            shapes |= {f"{layer.name}.{part}": channels for part in NORM_PARTS}
-        elif isinstance(layer, Convolution | Linear):
-            shapes[f"{layer.name}.weight"] = weight_shape(workload, index)
-            if layer.bias_params(workload.shape_of(workload.inputs[index][0])):
-                shapes[f"{layer.name}.bias"] = channels
-    return shapes
 
 
 def initial_parameters(workload: Workload, seed: int) -> Parameters:
@@ -67,6 +58,17 @@ def initial_parameters(workload: Workload, seed: int) -> Parameters:
         else:
             parameters[key] = np.full(shape, constants[part], dtype=np.float32)
     return parameters
+
+
+def starting_parameters(workload: Workload, seed: int) -> Parameters:
+    """Return what training starts from: the network's own numbers, and drawn ones for layers without any.
+
+    Raises UserError where its numbers do not fit the network.
+    """
+    problems = number_problems(workload, workload.numbers, f"numbers of {workload.name}")
+    if problems:
+        raise UserError(problems)
+    return {**initial_parameters(workload, seed), **workload.numbers}
 
 
 def fold(workload: Workload, parameters: Mapping[str, NDArray[np.float32]]) -> Parameters:

@@ -1,5 +1,7 @@
 """The network before it meets the stream: trained on the first classes, kept by content hash.
 
+A network that comes with numbers of its own (an imported model) starts there, else it is drawn.
+
 Parameters are cached as .npz under the hash of network, data, samples, options and seed, so that every plan
 of a validation starts from the same network, and only the first one waits for it.
 """
@@ -22,7 +24,8 @@ from torch import nn
 
 from dse.training.cache import cache_folder
 from dse.training.data.base import Dataset
-from dse.training.network import Parameters, build_module, device, initial_parameters, tensor_of
+from dse.training.network import Parameters, build_module, device, tensor_of
+from dse.training.parameters import parameter_shapes, starting_parameters
 from dse.training.streams import Stream
 from dse.training.task import Task
 from dse.workload import Workload
@@ -36,7 +39,7 @@ IntArray = NDArray[np.int64]
 def pretrain_key(workload: Workload, dataset: Dataset, stream: Stream, task: Task, seed: int) -> str:
     """Return the content hash of a pretraining."""
     content = {
-        "version": VERSION, "torch": torch.__version__, "network": workload.content_hash,
+        "version": VERSION, "torch": torch.__version__, "network": workload.training_hash,
         "data": dataset.content_hash, "samples": hashlib.sha256(stream.pretrain.tobytes()).hexdigest(),
         "classes": stream.pretrain_classes, "epochs": task.pretrain_epochs, "rate": task.pretrain_rate,
         "batch": task.pretrain_batch, "seed": seed,
@@ -50,8 +53,7 @@ def pretrained(
 ) -> tuple[Parameters, float]:
     """Return the pretrained parameters, and the processor seconds spent on them (0: they were cached)."""
     path = cache_folder("pretrained") / f"{pretrain_key(workload, dataset, stream, task, seed)}.npz"
-    shapes = {name: value.shape for name, value in initial_parameters(workload, seed).items()}
-    found = _read(path, shapes)
+    found = _read(path, parameter_shapes(workload))
     if found is not None:
         return found, 0.0
     began = time.process_time()
@@ -67,9 +69,10 @@ def train_from_scratch(
     """Train all of a network by SGD with momentum 0.9, the rate falling linearly to 0, on ``classes`` alone.
 
     ``x`` (n, C, ...) are network inputs, ``y`` (n,) labels. The loss is taken over ``classes``, as later over
-    the classes seen; outputs of others stay as they were drawn.
+    the classes seen; outputs of others stay as they were drawn. A network with numbers of its own starts from
+    them; without epochs they stay as they are.
     """
-    module = build_module(workload, initial_parameters(workload, seed), bn_mode="batch_stats")
+    module = build_module(workload, starting_parameters(workload, seed), bn_mode="batch_stats")
     order = np.random.default_rng([seed, 11])
     batch = min(task.pretrain_batch, len(x))
     steps = task.pretrain_epochs * (len(x) // batch)

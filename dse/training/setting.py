@@ -23,6 +23,7 @@ from dse.training.streams import Stream, make_stream
 from dse.training.task import Job, Task
 from dse.workload import Workload
 from dse.workload.base import shape_text
+from dse.workload.forward_only import executed_problems
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -121,7 +122,7 @@ def setting_of(job: Job) -> Setting:
     content = [dataset.content_hash, job.task.content(), job.seed]
     key = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
     stream = _remember("stream", key, lambda: make_stream(dataset, job.task, job.seed))
-    key = f"{key}-{job.workload.content_hash}"
+    key = f"{key}-{job.workload.training_hash}"
     seconds = 0.0
 
     def learn() -> Parameters:
@@ -135,7 +136,7 @@ def setting_of(job: Job) -> Setting:
 
 def require_fit(workload: Workload, dataset: Dataset) -> None:
     """Raise UserError, with what to change, unless the network takes the data and tells its classes apart."""
-    problems = []
+    problems = executed_problems(workload, "training")
     if workload.input_shape != dataset.input_shape:
         found = f"{workload.name} takes {shape_text(workload.input_shape)}"
         allowed = f"samples of {dataset.name} are {shape_text(dataset.input_shape)}: {_variant(dataset)}"

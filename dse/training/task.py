@@ -195,7 +195,7 @@ class Job:
         """Everything that decides the result, as plain values; the data by their hash."""
         return {
             "engine": ENGINE,
-            "network": self.workload.content_hash,
+            "network": self.workload.training_hash,
             "plan": learning_content(self.workload, self.plan),
             "task": self.task.content(),
             "seed": self.seed,

@@ -64,12 +64,12 @@ class Trainer:
     @cached_property
     def rates(self) -> Rates:
         """The learning rate of every scheme of every network; a scheme that cannot be run has none."""
-        networks = {point.workload.content_hash: point.workload for point in self.points}
+        networks = {point.workload.training_hash: point.workload for point in self.points}
         searches = {
             name: RateSearch(
                 workload,
                 self.task,
-                [point.plan for point in self.points if point.workload.content_hash == name],
+                [point.plan for point in self.points if point.workload.training_hash == name],
                 RATE_SEED,
                 self.data_hash,
             )
@@ -86,7 +86,7 @@ class Trainer:
     def job(self, request: Request) -> Job | None:
         """Return the run of a request; None where its scheme has no learning rate."""
         workload, plan = request.point.workload, request.point.plan
-        rate = self.rates.get((workload.content_hash, scheme_of(workload, plan)))
+        rate = self.rates.get((workload.training_hash, scheme_of(workload, plan)))
         if rate is None:
             return None
         return Job(workload, plan, self.task, request.seed, rate, split=SPLIT, data_hash=self.data_hash)

@@ -14,6 +14,9 @@ from dse.workload.base import shape_text
 
 def misfit(workload: Workload, dataset: Dataset) -> str:
     """Say why ``workload`` cannot learn from ``dataset``; empty where it can."""
+    if workload.forward_only:
+        last = workload.last_forward_only
+        return f"it has layers that run forward only, which no training executes ({last})"
     same = workload.input_shape == dataset.input_shape and workload.classes == dataset.classes
     if same:
         return ""
@@ -57,7 +60,7 @@ def trained_networks(
     reason = misfit(other, dataset)
     if reason:
         raise UserError(Problem("option", "network", f"{wanted}: {reason}", _hint(dataset)))
-    if other.content_hash == own.of(replaced[0]).content_hash:
+    if other.training_hash == own.of(replaced[0]).training_hash:
         return own
     return stand_in(space, {replaced[0]: other}, other.name)
 

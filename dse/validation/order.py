@@ -15,7 +15,7 @@ from dse.training.task import Job
 
 def pretraining_of(job: Job) -> str:
     """Return a text that jobs share which start from the same pretrained network."""
-    content = [job.workload.content_hash, job.task.content(), job.task.folder, job.data_hash, job.seed]
+    content = [job.workload.training_hash, job.task.content(), job.task.folder, job.data_hash, job.seed]
     return json.dumps(content, sort_keys=True, default=str)
 
 

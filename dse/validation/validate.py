@@ -60,7 +60,7 @@ class Campaign:
         by_network: dict[str, list[Chosen]] = {}
         for each in self.chosen:
             if rated_as(each) not in self.known:
-                by_network.setdefault(each.workload.content_hash, []).append(each)
+                by_network.setdefault(each.workload.training_hash, []).append(each)
         return [
             RateSearch(mine[0].workload, self.task, [each.plan for each in mine], RATE_SEED, self.data_hash)
             for mine in by_network.values()
@@ -97,7 +97,7 @@ class Campaign:
 
 def rated_as(each: Chosen) -> tuple[str, Scheme]:
     """Return what the learning rate of a plan is chosen for: its network (by content hash) and its scheme."""
-    return each.workload.content_hash, scheme_of(each.workload, each.plan)
+    return each.workload.training_hash, scheme_of(each.workload, each.plan)
 
 
 @dataclass
@@ -175,7 +175,7 @@ def _rates(campaign: Campaign, records: Mapping[str, RunRecord]) -> dict[str, fl
     """Return the learning rate of every plan whose scheme has one, by key."""
     found = dict(campaign.known)
     for search in campaign.searches():
-        network = search.workload.content_hash
+        network = search.workload.training_hash
         found |= {(network, scheme): rate for scheme, rate in search.chosen(records).items()}
     return {each.key: found[rated_as(each)] for each in campaign.chosen if rated_as(each) in found}
 

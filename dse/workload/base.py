@@ -15,7 +15,9 @@ from typing import ClassVar, Final, Literal
 from dse.vocabulary import PASSES, Saved
 
 Shape = tuple[int, ...]
-Padding = tuple[int, ...] | Literal["same"]
+Pad = int | tuple[int, int]
+"""Positions that are added to an axis: as many at both ends, or (before, after)."""
+Padding = tuple[Pad, ...] | Literal["same"]
 
 MAC_PASSES: Final = ("fwd", "bwd_input", "bwd_weight")
 
@@ -47,7 +49,10 @@ class Layer:
     element_operation: ClassVar[str | None] = None
     in_place: ClassVar[bool] = False
     saves: ClassVar[Saved] = Saved.NOTHING
-    many_inputs: ClassVar[bool] = False
+    many_inputs: ClassVar[bool | None] = False
+    """Whether it reads several tensors; None: one or more."""
+    forward_only: ClassVar[bool] = False
+    """It has no backward pass, and no stage that learns may hold it."""
     ends_unit: ClassVar[bool] = False
     """A cut after a unit stores the tensor before this layer (pooling, flatten, softmax)."""
     passes: ClassVar[Mapping[str, tuple[str, ...]]] = {

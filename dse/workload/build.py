@@ -14,10 +14,20 @@ from dse.errors import Problem, UserError, allowed_names
 from dse.vocabulary import Saved
 from dse.workload.base import Layer, Shape, elements, shape_text
 from dse.workload.graph import NETWORK_INPUT, Workload
-from dse.workload.units import cut_problems, output_problems, with_units
+from dse.workload.units import cut_problems, output_problems, single_tensor_cuts, with_units
 
 INPUT: Final = "input"
 """The name under which layers read the network input."""
+
+_NUMBER_OF_INPUTS: Final = {
+    True: (2, "two or more different ones"),
+    False: (1, "exactly one"),
+    None: (1, "one or more different ones"),
+}
+"""``Layer.many_inputs`` -> the least number of inputs, and what to say of it."""
+
+EVERY: Final = "every"
+"""Stands for the cuts of a network of which each one that is legal is offered."""
 
 LARGEST: Final = 2**40
 """Elements, weights and MACs of one layer stay below this, so that sums are exact in 64 bits."""
@@ -48,9 +58,10 @@ class Assembly:
             for name in layer.inputs:
                 if name not in known:
                     self.fault(layer, "inputs", f"unknown layer {name!r}", _nearest(name, sorted(known)))
-            wanted = "two or more different ones" if layer.many_inputs else "exactly one"
+            least, wanted = _NUMBER_OF_INPUTS[layer.many_inputs]
             distinct = len(set(layer.inputs))
-            if distinct != len(layer.inputs) or (distinct < 2) == layer.many_inputs:
+            single = layer.many_inputs is False
+            if distinct != len(layer.inputs) or distinct < least or (single and distinct > 1):
                 self.fault(layer, "inputs", f"{list(layer.inputs)}", f"{layer.kind} reads {wanted}")
 
     def ordered(self) -> tuple[Layer, ...]:
@@ -140,7 +151,7 @@ def build_workload(
     title: str,
     source: str,
     outputs: int | None,
-    legal_cuts: Sequence[int] | None,
+    legal_cuts: Sequence[int] | str | None,
 ) -> Workload:
     """Check ``assembly`` as a whole and return the workload.
 
@@ -149,7 +160,7 @@ def build_workload(
     assembly: the layers, with the problems noted while reading them.
     name, title, source: of the network; ``source`` says where its topology is published.
     outputs: numbers that the last layer must give (classes); None if that is faulty already.
-    legal_cuts: unit indices that users may cut at; None if that is faulty already.
+    legal_cuts: unit indices that users may cut at, or ``EVERY``; None if that is faulty already.
 
     Raises UserError with every problem.
 
@@ -167,7 +178,8 @@ def build_workload(
         inputs=tuple(tuple(place[source] for source in layer.inputs) for layer in order), legal_cuts=(),
     )  # fmt: skip
     workload = with_units(bare)
-    problems = output_problems(assembly.file, workload) or cut_problems(assembly.file, workload, legal_cuts)
+    cuts = single_tensor_cuts(workload) if isinstance(legal_cuts, str) else legal_cuts
+    problems = output_problems(assembly.file, workload) or cut_problems(assembly.file, workload, cuts)
     if problems:
         raise UserError(problems)
-    return replace(workload, legal_cuts=tuple(sorted(legal_cuts)))
+    return replace(workload, legal_cuts=tuple(sorted(cuts)))

@@ -4,6 +4,9 @@ A file holds ``name``, ``title``, ``source``, ``input``, ``classes`` (or ``outpu
 ``legal_cuts`` and ``layers`` (see ``entries``). A variant of a network of the zoo names that as ``base``, in
 place of input and layers, and says what differs: ``width``, ``resolution``, ``length``, ``channels``,
 ``classes``, ``legal_cuts``.
+
+``weights`` names an .npz file in the same folder, or below it, with the numbers that training starts from;
+``weights_sha256`` is their hash, where the two are to be held together.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from dse.workload.base import Shape, shape_text
 T = TypeVar("T")
 
 OUTPUT_WORDS: Final = ("classes", "outputs")
-KEYS: Final = ("name", "title", "source", "input", *OUTPUT_WORDS, "legal_cuts", "layers")
+NUMBERS: Final = ("weights", "weights_sha256")
+KEYS: Final = ("name", "title", "source", "input", *OUTPUT_WORDS, "legal_cuts", *NUMBERS, "layers")
 BASE_KEYS: Final = (
     "name", "title", "source", "base", "width", "resolution", "length", "channels", "classes", "legal_cuts",
 )  # fmt: skip

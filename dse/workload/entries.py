@@ -5,6 +5,10 @@ A layer has a ``kind``, a ``name``, the keys of its kind, and
 - ``inputs``: names of what it reads; left out, it reads the layer before it;
 - ``then``: kinds that follow it at once, each named ``<name>.<kind>``; who reads ``<name>`` reads the last.
 
+``kernel``, ``stride`` and, of convolutions, ``dilation`` take one number for all axes or a list with one per
+axis. ``padding`` is ``"same"`` or such numbers of zeros, each for both ends of its axis or a list
+``[before, after]``: ``padding = [[1, 0], 2]``, and ``[[2, 0]]`` for a series.
+
 ``out_channels`` and ``out_features`` take a number, which a width scales, or ``"classes"`` (``"outputs"``).
 """
 
@@ -16,9 +20,10 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from dse.workload import fields as read
-from dse.workload.base import Layer, Shape
-from dse.workload.build import INPUT, Assembly
+from dse.workload.base import Layer, Shape, shape_text
+from dse.workload.build import INPUT, LARGEST, Assembly
 from dse.workload.document import Document
+from dse.workload.forward_only import ForwardOnly
 from dse.workload.layers import LAYER_KINDS
 from dse.workload.windows import Sliding
 
@@ -78,6 +83,7 @@ class LayerReader:
         """Read all layers; the assembly carries on with the problems of the document."""
         entries = self._entries()
         ends = {entry.name: entry.names()[-1] for entry in entries}
+        self._require_size(entries, input_shape)
         assembly = Assembly(self.document.file, [], input_shape, problems=self.document.problems)
         for entry in entries:
             made = entry.layers(tuple(ends.get(name, name) for name in entry.inputs))
@@ -85,6 +91,13 @@ class LayerReader:
             assembly.keys |= {layer.name: entry.trail for layer in made}
             assembly.unread |= set() if made else set(entry.names())
         return assembly
+
+    def _require_size(self, entries: list[Entry], input_shape: Shape | None) -> None:
+        """Refuse another input than the file's where a layer runs forward only: it has one shape."""
+        fixed = [entry.name for entry in entries if entry.cls is not None and entry.cls.forward_only]
+        if fixed and input_shape is not None and input_shape != self.document.input_shape(None, None, None):
+            rule = f"{fixed[0]} runs forward only and has one shape: the input stays as the file says"
+            self.document.fault("input", f"resized to {shape_text(input_shape)}", rule)
 
     def _entries(self) -> list[Entry]:
         raw = self.document.value("layers", _layer_tables, "a list of tables, one per layer")
@@ -130,6 +143,8 @@ class LayerReader:
                 entry.values[key] = self.document.attempt(f"{entry.trail}.{key}", partial(reader, table[key]))
             elif needed:
                 self.document.fault(f"{entry.trail}.{key}", "missing", f"{cls.kind} needs it")
+        if len(self.document.problems) == before and issubclass(cls, ForwardOnly):
+            self.document.attempt(entry.trail, partial(_forward_only, cls, entry, self.width))
         if len(self.document.problems) == before and entry.inputs:
             entry.cls = cls
 
@@ -141,8 +156,14 @@ class LayerReader:
             "kernel": partial(read.sizes, rank=rank),
             "stride": partial(read.sizes, rank=rank),
             "padding": partial(read.padding, rank=rank),
+            "dilation": partial(read.sizes, rank=rank),
             "groups": read.count,
             "bias": read.flag,
+            "operation": read.text,
+            "shape": read.shape,
+            "forward_macs": partial(read.whole, most=LARGEST),
+            "weights": partial(read.whole, most=LARGEST),
+            "biases": partial(read.whole, most=LARGEST),
         }
         return readers[key]
 
@@ -160,6 +181,16 @@ class LayerReader:
             self.document.fault(f"{trail}.{key}", "missing", "every layer has a kind and a name")
             return None
         return self.document.attempt(f"{trail}.{key}", partial(reader, table[key]))
+
+
+def _forward_only(cls: type[ForwardOnly], entry: Entry, width: float) -> None:
+    """Refuse values that exclude each other, and a width: shape and MACs are as they stand."""
+    try:
+        cls(name=entry.name, inputs=entry.inputs, **entry.values)
+    except ValueError as error:
+        raise read.Misfit(str(error), "") from None
+    if width != 1:
+        raise read.Misfit(f"width {width:g}", "a layer that runs forward only has one size")
 
 
 def _layer_tables(value: object) -> list[object]:

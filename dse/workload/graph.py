@@ -12,13 +12,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dse.errors import IllegalPlan, Problem
 from dse.workload.base import Layer, Shape, elements
+from dse.workload.numbers import NO_NUMBERS, Numbers
+
+_FORWARD_RULE: Final = "runs forward only, so that a cut lies at or behind it"
 
 NETWORK_INPUT = -1
 """Stands for the network input wherever a layer or a cut is meant."""
@@ -58,7 +61,8 @@ class Workload:
     units: tuple[Unit, ...]
     shapes: tuple[Shape, ...]  # output of each layer
     inputs: tuple[tuple[int, ...], ...]  # producers of each layer; -1: the network input
-    legal_cuts: tuple[int, ...]  # unit indices; -1 is legal besides
+    legal_cuts: tuple[int, ...]  # unit indices; see ``cuts`` for the network input
+    numbers: Numbers = NO_NUMBERS  # where training starts; layers without any are drawn
 
     def __hash__(self) -> int:
         """Hash of the structure; computed once, because plans look workloads up in caches."""
@@ -79,6 +83,21 @@ class Workload:
     def in_elements(self) -> NDArray[np.int64]:
         """Elements of each layer's first input, (L,)."""
         return _frozen([elements(self.shape_of(producers[0])) for producers in self.inputs])
+
+    @cached_property
+    def side_weights(self) -> NDArray[np.int64]:
+        """Weights of layers that run forward only and are no unit, (L,); 0 elsewhere."""
+        return self._side("weight_params")
+
+    @cached_property
+    def side_biases(self) -> NDArray[np.int64]:
+        """Biases of layers that run forward only and are no unit, (L,); 0 elsewhere."""
+        return self._side("bias_params")
+
+    def _side(self, what: str) -> NDArray[np.int64]:
+        sides = (layer.forward_only and layer.operator is None for layer in self.layers)
+        pairs = zip(self.layers, sides, strict=True)
+        return _frozen([getattr(layer, what)() if side else 0 for layer, side in pairs])
 
     @cached_property
     def unit_of_layer(self) -> NDArray[np.int64]:
@@ -122,17 +141,42 @@ class Workload:
                 last[producer + 1] = reader
         return _frozen(last)
 
+    @cached_property
+    def cuts(self) -> tuple[int, ...]:
+        """Every cut that a plan may have: the network input first (-1), where it is one, then units."""
+        units = tuple(cut for cut in self.legal_cuts if cut != NETWORK_INPUT)
+        return units if self.forward_only else (NETWORK_INPUT, *units)
+
+    @cached_property
+    def forward_only(self) -> tuple[int, ...]:
+        """Layers that run forward only; a cut lies at or behind the last of them."""
+        return tuple(index for index, layer in enumerate(self.layers) if layer.forward_only)
+
+    @property
+    def last_forward_only(self) -> str:
+        """Name and operation of the last layer that runs forward only; empty where none does."""
+        if not self.forward_only:
+            return ""
+        layer: Any = self.layers[self.forward_only[-1]]
+        return f"{layer.name} ({layer.operation})"
+
     def require_cut(self, cut: int) -> None:
-        """Raise IllegalPlan, naming the legal cuts, unless ``cut`` is one of them or -1."""
-        if cut == NETWORK_INPUT or cut in self.legal_cuts:
+        """Raise IllegalPlan, naming the legal cuts, unless ``cut`` is one of them (see ``cuts``)."""
+        if cut in self.cuts:
             return
-        legal = f"legal cuts of {self.name}: input (-1), {', '.join(map(str, self.legal_cuts))}"
-        raise IllegalPlan(Problem("plan", "cut", self.refusal(cut), legal))
+        listed = ", ".join("input (-1)" if one < 0 else str(one) for one in self.cuts)
+        raise IllegalPlan(Problem("plan", "cut", self.refusal(cut), f"legal cuts of {self.name}: {listed}"))
 
     def refusal(self, cut: int) -> str:
         """Say why ``cut`` is refused."""
+        if cut == NETWORK_INPUT and self.forward_only:
+            return f"{self.last_forward_only} {_FORWARD_RULE}: no cut at the network input"
         if not 0 <= cut < len(self.units):
             return f"no unit {cut}, the units are 0 to {len(self.units) - 1}"
+        if self.forward_only and self.cut_layer(cut) < self.forward_only[-1]:
+            return (
+                f"{self.last_forward_only} {_FORWARD_RULE}: unit {cut} ({self.units[cut].name}) lies below it"
+            )
         crossing = self.crossing(cut)
         if len(crossing) == 1:
             return f"unit {cut} ({self.units[cut].name}) is not offered as a cut"
@@ -153,8 +197,8 @@ class Workload:
 
     @property
     def total_weights(self) -> int:
-        """Weights of all units, without biases and batch norms."""
-        return sum(unit.weight_params for unit in self.units)
+        """Weights of all units and forward-only layers, without biases and batch norms."""
+        return sum(unit.weight_params for unit in self.units) + int(self.side_weights.sum())
 
     def to_frame(self) -> Any:
         """Return the units as a pandas DataFrame: operator, MACs, weights, elements, legality as a cut."""
@@ -185,10 +229,30 @@ class Workload:
         }
         return hashlib.sha256(json.dumps(structure, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def weights(self) -> str:
+        """Where its numbers come from; empty where it has none."""
+        return self.numbers.source
+
+    @property
+    def weights_sha256(self) -> str:
+        """Sha256 of its numbers; empty where it has none."""
+        return self.numbers.sha256
+
+    @cached_property
+    def training_hash(self) -> str:
+        """Sha256 of what training starts from: ``content_hash``, and the network's own numbers."""
+        if not self.numbers:
+            return self.content_hash
+        return hashlib.sha256(f"{self.content_hash} {self.weights_sha256}".encode()).hexdigest()
+
 
 def _geometry(layer: Layer) -> Mapping[str, object]:
     own = [field.name for field in fields(layer) if field.name not in ("name", "inputs")]
-    return {name: getattr(layer, name) for name in own}
+    found = {name: getattr(layer, name) for name in own}
+    if set(found.get("dilation", ())) == {1}:  # the same layer as one that says nothing of it
+        del found["dilation"]
+    return found
 
 
 def _frozen(values: list[int]) -> NDArray[np.int64]:

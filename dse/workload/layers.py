@@ -17,6 +17,7 @@ from dse.workload.convolutions import (
     Linear,
     Pointwise,
 )
+from dse.workload.forward_only import ForwardOnly
 from dse.workload.windows import Sliding, require_positions, require_vector
 
 
@@ -69,8 +70,11 @@ class AvgPool(Sliding):
         return self.kernel
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """(C, positions...)."""
-        return (inputs[0][0], *self.positions(inputs[0]))
+        """(C, positions...); every window has to hold data."""
+        shape = (inputs[0][0], *self.positions(inputs[0]))
+        if not all(axis.holds_data for axis in self.axes(inputs[0])):
+            raise ValueError(f"padding {self.padding} makes windows of {self.kernel} that hold no data")
+        return shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +166,7 @@ LAYER_KINDS: Final[dict[str, type[Layer]]] = {
     for cls in (
         Conv2d, Conv1d, Depthwise, Depthwise1d, Pointwise, Linear, AvgPool, MaxPool, GlobalAvgPool,
         Add, Concat, Relu, Relu6, HardSwish, BatchNorm, Softmax, Flatten,
+        ForwardOnly,
     )
 }  # fmt: skip
 """Name in a network file -> class."""

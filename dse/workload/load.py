@@ -1,10 +1,13 @@
-"""Networks by name or path, with their variants: ``mobilenet-v1@width=0.5,resolution=96,classes=10``."""
+"""Networks by name or path, with their variants: ``mobilenet-v1@width=0.5,resolution=96,classes=10``.
+
+Model files and modules of other programs are taken in by ``dse.workload.model``.
+"""
 
 from __future__ import annotations
 
-import re
+import os
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import files
@@ -14,15 +17,14 @@ from typing import Any, Final
 from dse.errors import Problem, UnknownName, UserError, allowed_names
 from dse.workload import fields as read
 from dse.workload.build import build_workload
-from dse.workload.document import BASE_KEYS, KEYS, Document
+from dse.workload.document import BASE_KEYS, KEYS, NUMBERS, Document
 from dse.workload.entries import LayerReader
 from dse.workload.graph import Workload
+from dse.workload.names import AXIS, CHANGES, changes_of, is_file, is_model_file, split_name
+from dse.workload.stored import with_stored_numbers
 
 MOST_BYTES: Final = 2**20
 WIDEST: Final = 16.0
-_VARIANT: Final = re.compile(r"^(?P<name>.+)@(?P<changes>\w+=.*)$", re.DOTALL)
-CHANGES: Final = ("width", "resolution", "length", "channels", "classes")
-"""What a variant may say, in the order in which names show it."""
 
 
 @dataclass(frozen=True)
@@ -48,48 +50,82 @@ def list_networks() -> tuple[str, ...]:
 
 
 def load_network(
-    name_or_path: str | Path,
+    network: str | Path | Any,
     *,
     width: float | None = None,
     resolution: int | str | None = None,
     length: int | None = None,
     channels: int | None = None,
     classes: int | None = None,
+    batch_norm: str | None = None,
+    output: str | None = None,
+    axes: Mapping[str, int] | None = None,
+    input_shape: Sequence[int] | None = None,
 ) -> Workload:
     """Load a network by name or from a file, optionally as a variant.
 
     Parameters
     ----------
-    name_or_path: a name of ``list_networks()`` or the path of a TOML file; ``@width=...,resolution=...`` may
-        follow and says the same as the arguments.
+    network: a name of ``list_networks()``, the path of a TOML file or of a model file (.onnx, .tflite, .pt2),
+        or a PyTorch module; ``@width=...,resolution=...`` may follow a name or path and says the same as the
+        arguments, ``axis.NAME=N`` what ``axes`` does.
     width: factor on all channels, each rounded to a multiple of 8 and at least 8; classes are not scaled.
     resolution: size of an input image [pixels]: one number for a square, ``"32x48"`` for height x width.
     length: length of an input series [samples].
     channels: channels of an input image or series; those inside the network do not change.
-    classes: outputs of a network that classifies.
+    classes: outputs of a network that classifies; one that comes with numbers gets a new last layer.
+    batch_norm: of a model file: "keep", or "fold" into the weights before.
+    output: of a model file: the node whose tensor is the result.
+    axes: of a model file: sizes of its dynamic axes, by name.
+    input_shape: of a module: the shape of one sample, (C, H, W), (C, L) or (F,).
+
+    A model file and a module have fixed sizes: width, resolution, length and channels are refused.
 
     Raises UnknownName for a name that nothing answers to, UserError with every problem of a file.
 
     """
-    name, changes = _split(str(name_or_path))
     given = {
-        "width": width, "resolution": resolution, "length": length, "channels": channels, "classes": classes
+        "width": width, "resolution": resolution, "length": length, "channels": channels, "classes": classes,
+        "batch_norm": batch_norm, "output": output,
+        **{f"{AXIS}{name}": size for name, size in (axes or {}).items()},
     }  # fmt: skip
-    changes += [(key, value) for key, value in given.items() if value is not None]
-    variant = _variant(str(name_or_path), changes)
+    said = [(key, value) for key, value in given.items() if value is not None]
+    if not isinstance(network, str | os.PathLike):
+        return _module(network, said, input_shape)
+    if input_shape is not None:
+        raise UserError(Problem(str(network), "input_shape", f"{input_shape}", "for a module alone"))
+    return load_variant(str(network), said)
+
+
+def load_variant(text: str, changes: Sequence[tuple[str, Any]] = ()) -> Workload:
+    """Load a network by name or path with what differs: behind its ``@``, and ``changes`` as pairs.
+
+    See ``load_network`` for the keys (a dynamic axis as ``axis.NAME``) and the errors.
+    """
+    name, written = split_name(text)
+    if is_model_file(name):
+        from dse.workload.model.load import model_of_file
+
+        return model_of_file(name, [*changes_of(written), *changes]).workload
+    variant = _variant(text, [*((key, _number(value)) for key, value in changes_of(written)), *changes])
     document = _document(name)
     if "base" not in document.table:
         return _workload(document, variant)
     return _based(document, variant)
 
 
-def _split(text: str) -> tuple[str, list[tuple[str, object]]]:
-    """Split ``name@key=value,...`` into the name and the values."""
-    match = _VARIANT.match(text)
-    if match is None:
-        return text, []
-    pairs = (item.partition("=") for item in match["changes"].split(","))
-    return match["name"], [(key.strip(), _number(value.strip())) for key, _, value in pairs]
+def read_network(path: Path) -> Workload:
+    """Read a TOML file as it is, whatever its name looks like."""
+    return _workload(_parsed(str(path), _file_bytes(path)), Variant())
+
+
+def _module(network: Any, said: Sequence[tuple[str, Any]], input_shape: Sequence[int] | None) -> Workload:
+    from dse.workload.model.load import is_module, model_of_module
+
+    if not is_module(network):
+        found = f"a {type(network).__name__}"
+        raise UserError(Problem("network", "", found, "a name, a path, or a torch.nn.Module"))
+    return model_of_module(network, input_shape, said).workload
 
 
 def _number(text: str) -> object:
@@ -135,10 +171,14 @@ def _document(name: str) -> Document:
     """Read and parse a file of the zoo or of the user."""
     if name in list_networks():
         data, file = (files("dse.workload") / "zoo" / f"{name}.toml").read_bytes(), f"{name}.toml"
-    elif name.endswith(".toml") or "/" in name or "\\" in name:
+    elif is_file(name):
         data, file = _file_bytes(Path(name)), name
     else:
         raise UnknownName("network", name, list_networks())
+    return _parsed(file, data)
+
+
+def _parsed(file: str, data: bytes) -> Document:
     try:
         return Document(file, tomllib.loads(data.decode("utf-8")))
     except ValueError as error:  # syntax, encoding, numbers of thousands of digits
@@ -196,6 +236,9 @@ def _workload(document: Document, variant: Variant, own: Variant | None = None) 
     cuts = document.legal_cuts()
     assembly = LayerReader(document, word, outputs, asked.width).assembly(shape)
     workload = build_workload(assembly, **labels, outputs=outputs, legal_cuts=cuts)
+    if any(key in document.table for key in NUMBERS):
+        as_filed = workload if asked == Variant() else _workload(document, Variant())
+        workload = with_stored_numbers(workload, document, as_filed, renewed=asked.classes is not None)
     return _named(workload, document, variant, own)
 
 

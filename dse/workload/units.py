@@ -72,8 +72,16 @@ def _cut_layer(workload: Workload, index: int, followers: Sequence[int]) -> int:
 
 
 def single_tensor_cuts(workload: Workload) -> tuple[int, ...]:
-    """Units at which exactly one tensor crosses, and it is the one that a cut there stores."""
-    return tuple(unit.index for unit in workload.units if workload.crossing(unit.index) == (unit.cut_layer,))
+    """Units at which exactly one tensor crosses, and it is the one that a cut there stores.
+
+    What lies behind a cut learns: no layer that runs forward only does.
+    """
+    lowest = max(workload.forward_only, default=-1)
+    return tuple(
+        unit.index
+        for unit in workload.units
+        if unit.cut_layer >= lowest and workload.crossing(unit.index) == (unit.cut_layer,)
+    )
 
 
 def output_problems(file: str, workload: Workload) -> list[Problem]:
@@ -85,6 +93,10 @@ def output_problems(file: str, workload: Workload) -> list[Problem]:
     if len(ends) > 1:
         names = ", ".join(workload.layers[index].name for index in ends)
         return [Problem(file, "layers", f"{len(ends)} outputs: {names}", "a network has one output")]
+    if workload.forward_only and workload.units[-1].cut_layer < workload.forward_only[-1]:
+        found = f"{workload.last_forward_only} runs forward only, and nothing behind it can learn"
+        rule = "a conv or linear layer behind it; leave out what follows that"
+        return [Problem(file, "layers", found, rule)]
     shape = workload.shapes[ends[0]]
     if shape != (workload.classes,):
         found = f"the last layer, {workload.layers[ends[0]].name}, gives {shape_text(shape)}"

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from dse.vocabulary import ELEMENT_OPERATIONS, OPERATORS, PASSES, Saved
+from dse.vocabulary import (
+    ELEMENT_OPERATIONS,
+    FORWARD_ELEMENT_OPERATIONS,
+    FORWARD_OPERATORS,
+    OPERATORS,
+    PASSES,
+    Saved,
+)
 from dse.workload import LAYER_KINDS, Layer, Shape, load_network
 from dse.workload.base import MAC_PASSES, elements
 
@@ -16,13 +23,19 @@ ONE = ("before",)
 TWO = ("before", "other")
 
 EXAMPLES: dict[str, tuple[dict[str, object], tuple[Shape, ...]]] = {
-    "conv2d": ({"out_channels": 8, "kernel": (3, 5), "stride": (2, 1), "groups": 2}, ((4, 9, 8),)),
-    "conv1d": ({"out_channels": 8, "kernel": (5,), "padding": (1,)}, ((4, 16),)),
-    "depthwise": ({"kernel": (3, 3), "stride": (2, 2), "bias": False}, ((4, 9, 8),)),
-    "depthwise1d": ({"kernel": (3,)}, ((4, 16),)),
+    "conv2d": (
+        {"out_channels": 8, "kernel": (3, 5), "stride": (2, 1), "groups": 2, "dilation": (1, 2)},
+        ((4, 9, 8),),
+    ),
+    "conv1d": ({"out_channels": 8, "kernel": (5,), "padding": ((8, 0),), "dilation": (2,)}, ((4, 16),)),
+    "depthwise": (
+        {"kernel": (3, 3), "stride": (2, 2), "bias": False, "padding": ((0, 1), 1)},
+        ((4, 9, 8),),
+    ),
+    "depthwise1d": ({"kernel": (3,), "padding": ((1, 3),), "dilation": (2,)}, ((4, 16),)),
     "pointwise": ({"out_channels": 6}, ((4, 9, 8),)),
     "linear": ({"out_features": 5}, ((4,),)),
-    "avg_pool": ({"kernel": (3, 2)}, ((4, 9, 8),)),
+    "avg_pool": ({"kernel": (3, 2), "padding": (1, (1, 0))}, ((4, 9, 8),)),
     "max_pool": ({"kernel": (2, 2), "stride": (1, 1), "padding": "same"}, ((4, 9, 8),)),
     "global_avg_pool": ({}, ((4, 9, 8),)),
     "add": ({}, ((4, 9, 8), (4, 9, 8))),
@@ -33,7 +46,13 @@ EXAMPLES: dict[str, tuple[dict[str, object], tuple[Shape, ...]]] = {
     "batch_norm": ({}, ((4, 9, 8),)),
     "softmax": ({}, ((4,),)),
     "flatten": ({}, ((4, 9, 8),)),
+    "forward_only": (
+        {"operation": "lstm", "shape": (16, 6), "forward_macs": 3840, "weights": 240, "biases": 48},
+        ((16, 4),),
+    ),
 }
+
+FORWARD_ONLY = "forward_only"  # has one pass, and a geometry of its own
 
 READ_BECAUSE_SAVED = {
     Saved.NOTHING: None,
@@ -72,9 +91,9 @@ def test_is_priced_by_macs_or_by_elements_or_moves_nothing(kind: str) -> None:
     layer, shapes = make(kind)
     priced = [layer.operator, layer.element_operation]
     assert priced.count(None) == 1 or (priced == [None, None] and layer.in_place)
-    assert layer.operator in (None, *OPERATORS)
-    assert layer.element_operation in (None, *ELEMENT_OPERATIONS)
-    assert layer.operator_on(*shapes) in (OPERATORS if layer.operator else (None,))
+    assert layer.operator in (None, *OPERATORS, *FORWARD_OPERATORS)
+    assert layer.element_operation in (None, *ELEMENT_OPERATIONS, *FORWARD_ELEMENT_OPERATIONS)
+    assert (layer.operator_on(*shapes) is None) == (layer.operator is None)
 
 
 @every_kind
@@ -90,14 +109,14 @@ def test_macs_exist_for_operators_only_and_are_equal_in_the_passes(kind: str) ->
     layer, shapes = make(kind)
     macs = layer.macs(*shapes)
     assert tuple(macs) == MAC_PASSES
-    assert len(set(macs.values())) == 1
+    assert {macs["bwd_input"], macs["bwd_weight"]} == {0 if kind == FORWARD_ONLY else macs["fwd"]}
     assert (macs["fwd"] > 0) == (layer.operator is not None)
 
 
 @every_kind
 def test_macs_are_weights_times_output_positions(kind: str) -> None:
     layer, shapes = make(kind)
-    if layer.operator is not None:
+    if layer.operator is not None and kind != FORWARD_ONLY:
         output = layer.output_shape(*shapes)
         assert layer.macs(*shapes)["fwd"] * output[0] == layer.weight_params(*shapes) * elements(output)
 
@@ -107,8 +126,10 @@ def test_reads_are_declared_for_every_pass(kind: str) -> None:
     layer, shapes = make(kind)
     assert "input" in layer.reads("fwd")
     assert ("weights" in layer.reads("fwd")) == (layer.weight_params(*shapes) > 0)
-    assert bool(layer.reads("bwd_weight")) == (layer.weight_params(*shapes) > 0)
-    assert bool(layer.reads("update")) == (layer.weight_params(*shapes) > 0)
+    learns = layer.weight_params(*shapes) > 0 and not layer.forward_only
+    assert bool(layer.reads("bwd_weight")) == learns
+    assert bool(layer.reads("update")) == learns
+    assert bool(layer.reads("bwd_input")) != layer.forward_only
     assert all(isinstance(layer.reads(pass_), tuple) for pass_ in PASSES)
     with pytest.raises(ValueError, match="unknown pass 'backward'; allowed: fwd"):
         layer.reads("backward")
@@ -165,7 +186,7 @@ def test_can_be_written_in_a_network_file(kind: str, tmp_path: Path) -> None:
 def toml(axes: dict[str, int], layers: list[dict[str, object]]) -> str:
     head = 'name = "n"\ntitle = "t"\nsource = "s"\nclasses = 3\nlegal_cuts = [{last}]\n'
     sizes = ", ".join(f"{axis} = {size}" for axis, size in axes.items())
-    units = sum(LAYER_KINDS[str(layer["kind"])].operator is not None for layer in layers)
+    units = sum(LAYER_KINDS[str(layer["kind"])].operator is not None for layer in layers)  # an LSTM is one
     tables = ",\n".join(
         "{ " + ", ".join(f"{key} = {json.dumps(value)}" for key, value in layer.items()) + " }"
         for layer in layers

@@ -7,9 +7,10 @@ from statistics import median
 
 import pytest
 
+from dse.calibrate import donors as rule
+from dse.calibrate.mlperf import Run, load_runs, operator_macs, task_macs
 from dse.reproduce import mlperf_tiny as study
 from dse.reproduce.base import MODEL
-from dse.reproduce.mlperf_runs import Run, load_runs, operator_macs, task_macs
 
 RUNS = load_runs()
 PREDICTED = [run for run in RUNS if run.complete and study.donors_for(run, RUNS)]
@@ -85,7 +86,7 @@ def test_other_libraries_come_from_the_same_core_and_no_later_round() -> None:
     run = run_of("plumerai", "plumerai")
     donors = study.donors_for(run, RUNS)
     assert donors is not None
-    assert donors.step == study.SAME_CORE
+    assert donors.step == rule.SAME_CORE
     assert {other.core for other in donors.runs} == {"cortex-m4"}
     assert max(other.round for other in donors.runs) <= run.round
 
@@ -93,7 +94,7 @@ def test_other_libraries_come_from_the_same_core_and_no_later_round() -> None:
 def test_a_core_of_its_own_learns_from_any_core() -> None:
     donors = study.donors_for(run_of("bosch", "hale-1.0", "cortex-m0plus"), RUNS)
     assert donors is not None
-    assert donors.step == study.ANY_CORE
+    assert donors.step == rule.ANY_CORE
 
 
 def test_a_dtype_of_one_organisation_is_not_predicted() -> None:

@@ -1,4 +1,4 @@
-"""Networks of the zoo written a second time, by hand, in plain torch.nn; padding stands as numbers.
+"""Networks of the zoo and of the tests written a second time, in plain torch.nn; padding stands as numbers.
 
 Each lists its layers in the order of the units and takes the numbers of the network under test.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import nn
+
+from tests.plan.strategies import TCN, UNEVEN
 
 SUFFIX = {"weight": "gamma", "bias": "beta", "running_mean": "mean", "running_var": "variance"}
 
@@ -111,12 +113,86 @@ class HarCnn(nn.Module):
         return self.classifier(x.mean(2) if x.ndim == 3 else x)
 
 
+def series(channels, out, kernel, stride=1, pad=(0, 0), bias=False, act=nn.ReLU, **conv):
+    """Convolution over time, batch norm, activation; ``pad`` is (before, after)."""
+    layer = nn.Conv1d(channels, out, kernel, stride, bias=bias, **conv)
+    return nn.Sequential(nn.ConstantPad1d(pad, 0.0), layer, nn.BatchNorm1d(out), act())
+
+
+class Tcn(nn.Module):
+    """The dilated causal network of tcn.toml."""
+
+    def __init__(self, classes=4):
+        super().__init__()
+        last = {"act": nn.Identity}
+        self.stem = series(3, 8, 3, pad=(2, 0))
+        self.a1 = series(8, 8, 3, pad=(4, 0), dilation=2)
+        self.a2 = series(8, 8, 3, pad=(4, 0), dilation=2, groups=8, **last)
+        self.down = series(8, 12, 2, 2, (2, 1), bias=True, dilation=3, groups=2)
+        self.b1 = series(12, 12, 3, pad=(8, 0), dilation=4, groups=12)
+        self.b2 = series(12, 12, 1, **last)
+        self.late = series(12, 10, 3, pad=(18, 0), dilation=9)
+        self.classifier = nn.Linear(10, classes)
+
+    def units(self):
+        blocks = (self.stem, self.a1, self.a2, self.down, self.b1, self.b2, self.late)
+        return [(block[1], block[2]) for block in blocks] + [(self.classifier, None)]
+
+    def after(self, x, cut):
+        steps = {
+            0: self.stem,
+            2: lambda x: torch.relu(self.a2(self.a1(x)) + x),
+            3: self.down,
+            5: lambda x: torch.relu(self.b2(self.b1(x)) + x),
+            6: self.late,
+        }
+        for unit, step in steps.items():
+            x = step(x) if unit > cut else x
+        if x.ndim == 3:
+            padded = nn.functional.pad(x, (1, 0), value=-torch.inf)
+            x = nn.functional.max_pool1d(padded, 2).mean(2)
+        return self.classifier(x)
+
+
+class Uneven(nn.Module):
+    """The MobileNet of uneven.toml; ZeroPad2d counts (left, right, top, bottom)."""
+
+    def __init__(self, classes=5):
+        super().__init__()
+        plan = [
+            (3, 8, 2, (0, 1, 0, 1), 1, False), (8, 8, 1, (0, 2, 4, 0), (2, 1), True), (8, 16, 0, 0, 1, False),
+            (16, 16, 2, (0, 1, 0, 1), 1, True), (16, 16, 0, 0, 1, False), (16, 16, 1, (2, 2, 1, 3), 2, True),
+            (16, 24, 0, 0, 1, False), (24, 24, 1, (2, 2, 2, 2), 2, True),
+        ]  # fmt: skip
+        self.blocks = nn.ModuleList()
+        for before, after, stride, pad, dilation, separable in plan:
+            block = conv_norm(
+                before, after, 3 if stride else 1, stride or 1, pad, groups=before if separable else 1,
+                act=nn.ReLU6,
+            )  # fmt: skip
+            block[1].dilation = dilation if isinstance(dilation, tuple) else (dilation, dilation)
+            self.blocks.append(block)
+        self.classifier = nn.Linear(24, classes)
+
+    def units(self):
+        return [(block[1], block[2]) for block in self.blocks] + [(self.classifier, None)]
+
+    def after(self, x, cut):
+        for unit in range(cut + 1, len(self.blocks)):
+            if unit == 7:
+                x = nn.functional.avg_pool2d(nn.functional.pad(x, (1, 0, 0, 1)), 2)
+            x = self.blocks[unit](x)
+        return self.classifier(x.mean((2, 3)) if x.ndim == 4 else x)
+
+
 REFERENCES = {
     "mobilenet-v1-0.25@resolution=28,channels=1,classes=10": MobileNet,
     "resnet8": ResNet,
     "har-cnn-1d": HarCnn,
+    TCN: Tcn,
+    UNEVEN: Uneven,
 }
-"""Network of the zoo -> the same by hand."""
+"""Network -> the same by hand."""
 
 
 def reference(name, workload, parameters):

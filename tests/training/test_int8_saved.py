@@ -13,7 +13,7 @@ from dse.training.int8.functions import Rounded, Weighted
 from dse.training.int8.learner import Int8Learner
 from dse.training.parameters import initial_parameters
 from dse.training.saved import observe_saved
-from tests.plan.strategies import BRANCHES, network
+from tests.plan.strategies import BRANCHES, TCN, UNEVEN, network
 from tests.training.freezing import (
     CORNERS,
     RESIDUAL,
@@ -66,7 +66,7 @@ def test_observed_bytes_are_the_planned_ones_for_random_freeze_patterns(name, co
     assert len(totals) > count // 3
 
 
-@pytest.mark.parametrize(("name", "count"), [(BRANCHES, 5), (CORNERS, 5), (SERIES, 3)])
+@pytest.mark.parametrize(("name", "count"), [(BRANCHES, 5), (CORNERS, 5), (SERIES, 3), (TCN, 3)])
 def test_the_allocator_sees_the_planned_bytes_too(name, count):
     """Not by autograd's hooks: what a forward pass takes and keeps, in its context or in a kernel."""
     draw = np.random.default_rng(3)
@@ -103,7 +103,7 @@ def test_a_function_that_keeps_too_much_is_caught(function, hiding, monkeypatch)
 
 
 @pytest.mark.parametrize("policy", ["all", "bias", "last-2"])
-@pytest.mark.parametrize("name", [BRANCHES, CORNERS, SERIES])
+@pytest.mark.parametrize("name", [BRANCHES, CORNERS, SERIES, TCN, UNEVEN])
 def test_policies_by_name_save_as_planned_bytes(name, policy):
     plan = replace(plan_of(network(name).legal_cuts[1], policy, count=2), **INT8)
     total, _ = observed(int8_learner(name, plan), mini_batch(name, plan)[0])

@@ -94,7 +94,7 @@ def test_gradients_are_those_of_an_ordinary_autograd_step(name, cut, bn_mode):
 
 
 @pytest.mark.parametrize("bn_mode", MODES)
-@pytest.mark.parametrize(("name", "cut"), list(zip(REFERENCES, (16, 5, 2), strict=True)))
+@pytest.mark.parametrize(("name", "cut"), list(zip(REFERENCES, (16, 5, 2, 3, 4), strict=True)))
 def test_with_nothing_quantised_gradients_equal_autograd_to_1e_5(name, cut, bn_mode):
     found, expected = both_gradients(name, cut, bn_mode, 8, torch.float32)
     largest = max(np.abs(value).max() for value in expected.values())

@@ -35,16 +35,17 @@ def samples(shape, count=4, seed=1):
 
 
 def test_every_layer_kind_has_an_operation():
-    assert set(OPERATORS) == set(LAYER_KINDS)
+    assert set(OPERATORS) == {kind for kind, cls in LAYER_KINDS.items() if not cls.forward_only}
 
 
-def loops(x, weight, bias, groups, kernel, stride, before, positions):
+def loops(x, weight, bias, groups, kernel, stride, dilation, before, positions):
     """Convolve one sample (C, H, W) number by number; positions outside the input are zero."""
     out = np.zeros((len(weight), *positions))
     inside, outside = weight.shape[1], len(weight) // groups
     for o, r, c in np.ndindex(*out.shape):
         for i, kr, kc in product(range(inside), range(kernel[0]), range(kernel[1])):
-            row, column = r * stride[0] + kr - before[0], c * stride[1] + kc - before[1]
+            row = r * stride[0] + kr * dilation[0] - before[0]
+            column = c * stride[1] + kc * dilation[1] - before[1]
             if 0 <= row < x.shape[1] and 0 <= column < x.shape[2]:
                 out[o, r, c] += weight[o, i, kr, kc] * x[(o // outside) * inside + i, row, column]
         out[o, r, c] += bias[o]
@@ -58,6 +59,10 @@ def same_padding(size, kernel, stride):
     return needed // 2, count
 
 
+def ends(pad):
+    return pad if isinstance(pad, tuple) else (pad, pad)
+
+
 @st.composite
 def convolutions(draw):
     kind = draw(st.sampled_from(("conv2d", "conv1d", "depthwise", "depthwise1d", "pointwise")))
@@ -66,12 +71,17 @@ def convolutions(draw):
     shape = (groups * draw(st.integers(1, 2)), *(draw(st.integers(1, 6)) for _ in range(rank)))
     kernel = tuple(draw(st.integers(1, 4)) for _ in range(rank))
     stride = tuple(draw(st.integers(1, 3)) for _ in range(rank))
-    padding = draw(st.one_of(st.just("same"), st.tuples(*[st.integers(0, 2)] * rank)))
-    if padding != "same" and any(k > n + 2 * p for k, n, p in zip(kernel, shape[1:], padding, strict=True)):
+    dilation = tuple(draw(st.sampled_from((1, 1, 2, 3))) for _ in range(rank))
+    pads = st.one_of(st.integers(0, 2), st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    padding = draw(st.one_of(st.just("same"), st.tuples(*[pads] * rank)))
+    extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    if padding != "same" and any(
+        reach > n + sum(ends(p)) for reach, n, p in zip(extents, shape[1:], padding, strict=True)
+    ):
         padding = "same"
     layer = {"name": "a", "inputs": ("input",)}
     if kind != "pointwise":
-        layer |= {"kernel": kernel, "stride": stride, "padding": padding}
+        layer |= {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
     if kind in ("conv2d", "conv1d"):
         layer |= {"out_channels": groups * draw(st.integers(1, 2)), "groups": groups}
     if kind == "pointwise":
@@ -89,20 +99,23 @@ def test_convolutions_equal_loops(case, seed):
     bias = draw.standard_normal(out).astype(np.float32)
     flat = len(shape) == 2  # a series is an image of height 1
     size, kernel = ((1, *shape[1:]), (1, *kernel)) if flat else (shape[1:], kernel)
-    stride = getattr(layer, "stride", (1, 1))
-    padding = getattr(layer, "padding", (0, 0))
-    stride = (1, *stride) if flat else stride
+    one = (1,) * (len(shape) - 1)
+    stride, dilation = getattr(layer, "stride", one), getattr(layer, "dilation", one)
+    padding = getattr(layer, "padding", (0,) * len(one))
+    stride, dilation = ((1, *stride), (1, *dilation)) if flat else (stride, dilation)
+    extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     if padding == "same":
-        pairs = [same_padding(*axis) for axis in zip(size, kernel, stride, strict=True)]
+        pairs = [same_padding(*axis) for axis in zip(size, extents, stride, strict=True)]
     else:
         padding = (0, *padding) if flat else padding
         pairs = [
-            (pad, (length + 2 * pad - k) // step + 1)
-            for pad, length, k, step in zip(padding, size, kernel, stride, strict=True)
+            (ends(pad)[0], (length + sum(ends(pad)) - reach) // step + 1)
+            for pad, length, reach, step in zip(padding, size, extents, stride, strict=True)
         ]
     before, positions = zip(*pairs, strict=True)
     weight, images = weight.reshape(*weight.shape[:2], *kernel), x.reshape(2, shape[0], *size)
-    expected = [loops(image, weight, bias, groups, kernel, stride, before, positions) for image in images]
+    where = (groups, kernel, stride, dilation, before, positions)
+    expected = [loops(image, weight, bias, *where) for image in images]
     tensors = {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)}
     found = OPERATORS[layer.kind](layer, shape, tensors)(torch.from_numpy(images))
     assert found.shape[1:] == ((out, *positions))
@@ -111,12 +124,19 @@ def test_convolutions_equal_loops(case, seed):
 
 
 @pytest.mark.parametrize(
-    ("size", "kernel", "stride"), [(1, 3, 1), (2, 3, 1), (2, 3, 2), (2, 5, 1), (1, 2, 2)]
-)
-def test_depthwise_over_few_positions_has_the_gradients_of_the_general_one(size, kernel, stride):
+    ("size", "kernel", "stride", "dilation", "padding"),
+    [
+        (1, 3, 1, 1, "same"), (2, 3, 1, 1, "same"), (2, 3, 2, 1, "same"), (2, 5, 1, 1, "same"),
+        (1, 2, 2, 1, "same"), (2, 3, 1, 2, "same"), (2, 2, 1, 3, ((3, 1), (1, 2))), (2, 3, 2, 1, ((0, 1), 2)),
+    ],
+)  # fmt: skip
+def test_depthwise_over_few_positions_has_the_gradients_of_the_general_one(
+    size, kernel, stride, dilation, padding
+):
     layer = LAYER_KINDS["depthwise"](
-        name="a", inputs=("input",), kernel=(kernel,) * 2, stride=(stride,) * 2, padding="same"
-    )
+        name="a", inputs=("input",), kernel=(kernel,) * 2, stride=(stride,) * 2, padding=padding,
+        dilation=(dilation,) * 2,
+    )  # fmt: skip
     window = Window.of(layer, (3, size, size))
     draw = torch.Generator().manual_seed(0)
     x, weight, bias = (
@@ -125,7 +145,7 @@ def test_depthwise_over_few_positions_has_the_gradients_of_the_general_one(size,
     )
     left, right, top, bottom = window.sides
     general = torch.nn.functional.conv2d(
-        torch.nn.functional.pad(x, (left, right, top, bottom)), weight, bias, stride, groups=3
+        torch.nn.functional.pad(x, (left, right, top, bottom)), weight, bias, stride, 0, dilation, groups=3
     )
     few = depthwise_by_links(x, weight, bias, links_of(window).double(), window)
     error = torch.randn(general.shape, generator=draw, dtype=torch.float64)
@@ -148,6 +168,12 @@ def test_padding_by_same_does_not_enter_an_average():
 def test_padding_by_numbers_enters_an_average():
     run = operation("avg_pool", (1, 2, 2), kernel=(2, 2), padding=(1, 1))
     assert run(torch.full((1, 1, 2, 2), 4.0)).tolist() == [[[[1.0, 1.0], [1.0, 1.0]]]]
+
+
+def test_padding_by_a_pair_enters_an_average():
+    """Also where it stands at one end alone: PyTorch's rule for zeros that a layer in front adds."""
+    run = operation("avg_pool", (1, 2, 2), kernel=(2, 2), padding=((1, 1), (0, 1)))
+    assert run(torch.full((1, 1, 2, 2), 4.0)).tolist() == [[[[2.0], [2.0]]]]
 
 
 def test_padding_never_wins_a_maximum():

@@ -16,7 +16,7 @@ from dse.training import stored
 from dse.training.network import build_module
 from dse.training.parameters import initial_parameters
 from dse.workload import load_network
-from tests.plan.strategies import BRANCHES, network
+from tests.plan.strategies import BRANCHES, TCN, UNEVEN, network
 from tests.training.freezing import (
     CORNERS,
     MODES,
@@ -83,7 +83,7 @@ def test_an_input_that_two_layers_need_whole_is_saved_once():
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", [BRANCHES, CORNERS])
+@pytest.mark.parametrize("name", [BRANCHES, CORNERS, TCN, UNEVEN])
 def test_the_allocator_sees_the_planned_bytes_too(name, mode):
     """Not by autograd's hooks: what a forward pass takes and keeps, wherever a Function may hide it."""
     draw = np.random.default_rng(1)
@@ -177,7 +177,7 @@ def test_gradients_of_many_more_patterns(name):
         assert all(np.abs(value - plain[key]).max() <= 1e-10 * largest for key, value in mine.items()), plan
 
 
-@pytest.mark.parametrize("name", [RESIDUAL, BRANCHES, CORNERS, SERIES])
+@pytest.mark.parametrize("name", [RESIDUAL, BRANCHES, CORNERS, SERIES, TCN, UNEVEN])
 def test_no_gradient_is_worked_out_that_the_plan_does_without(name, monkeypatch):
     """Input gradients where errors pass, weight gradients where weights learn, and nowhere else."""
     draw, workload = np.random.default_rng(6), network(name)

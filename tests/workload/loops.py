@@ -6,13 +6,16 @@ from itertools import product
 
 from dse.workload import Workload
 
+Pad = int | tuple[int, int] | str
 
-def starts(size: int, kernel: int, stride: int, padding: int | str) -> list[int]:
-    """Where a window begins on one axis, by sliding it until it no longer fits."""
+
+def starts(size: int, kernel: int, stride: int, padding: Pad, dilation: int = 1) -> list[int]:
+    """Where a window begins on one axis, by sliding it until its last tap no longer fits."""
     if padding == "same":
         return list(range(0, size, stride))
-    found, start = [], -int(padding)
-    while start + kernel <= size + int(padding):
+    before, after = padding if isinstance(padding, tuple) else (int(padding), int(padding))
+    found, start = [], -before
+    while max(start + tap * dilation for tap in range(kernel)) < size + after:
         found.append(start)
         start += stride
     return found
@@ -24,11 +27,14 @@ def multiplications(
     outputs: int,
     kernel: tuple[int, ...],
     stride: tuple[int, ...],
-    padding: int | str,
+    padding: Pad | list[Pad],
     groups: int,
+    dilation: tuple[int, ...] | None = None,
 ) -> int:
-    """Multiplications of one forward pass, counted one at a time."""
-    axes = [starts(*axis, padding) for axis in zip(sizes, kernel, stride, strict=True)]
+    """Multiplications of one forward pass, counted one at a time; ``padding`` for all axes, or a list."""
+    pads = padding if isinstance(padding, list) else [padding] * len(sizes)
+    steps = dilation or (1,) * len(sizes)
+    axes = [starts(*axis) for axis in zip(sizes, kernel, stride, pads, steps, strict=True)]
     count = 0
     for _position in product(*axes):
         for out in range(outputs):

@@ -11,7 +11,7 @@ from dse.workload.entries import SIMPLE_KINDS
 from tests.workload.network_files import GOOD, SIZE, WHOLE, problems
 
 INPUT = "{ channels, height, width } or { channels, length } or { features }"
-TOP = "name, title, source, input, classes, outputs, legal_cuts, layers"
+TOP = "name, title, source, input, classes, outputs, legal_cuts, weights, weights_sha256, layers"
 KINDS = ", ".join(LAYER_KINDS)
 SIMPLE = ", ".join(SIMPLE_KINDS)
 
@@ -109,7 +109,7 @@ LAYER_MISTAKES = {
         "kernel = 3",
         "kernel = 3, strides = 2",
         "layers.a.strides: unknown key; did you mean 'stride'? allowed: kind, name, inputs, then, "
-        "kernel, stride, padding, out_channels, groups, bias",
+        "kernel, stride, padding, dilation, out_channels, groups, bias",
     ),
     "missing key": ("kernel = 3, ", "", "layers.a.kernel: missing; conv2d needs it"),
     "negative channels": (
@@ -136,6 +136,39 @@ LAYER_MISTAKES = {
         "kernel = 3",
         'kernel = 3, padding = "full"',
         "layers.a.padding: 'full'; must be \"same\" or whole numbers from 0",
+    ),
+    "three ends": (
+        "kernel = 3",
+        "kernel = 3, padding = [[1, 0, 2], 1]",
+        "layers.a.padding: [1, 0, 2]; must be a number, or [before, after]",
+    ),
+    "a negative end": (
+        "kernel = 3",
+        "kernel = 3, padding = [1, [0, -1]]",
+        "layers.a.padding: -1; must be a whole number from 0 to 65536",
+    ),
+    "one pair for two axes": (
+        "kernel = 3",
+        "kernel = 3, padding = [[1, 0]]",
+        "layers.a.padding: [[1, 0]]; must be one number, or a list of 2: a number or [before, after] for "
+        "each axis",
+    ),
+    "a text as an end": (
+        "kernel = 3",
+        'kernel = 3, padding = [["same", 0], 1]',
+        "layers.a.padding: 'same'; must be a whole number from 0 to 65536",
+    ),
+    "dilation of nothing": ("kernel = 3", "kernel = 3, dilation = 0", f"layers.a.dilation: 0; {WHOLE}"),
+    "three dilations": (
+        "kernel = 3",
+        "kernel = 3, dilation = [1, 2, 1]",
+        "layers.a.dilation: [1, 2, 1]; must be one number or 2 of them",
+    ),
+    "a dilated kernel larger than the padded input": (
+        "kernel = 3",
+        "kernel = 3, dilation = 5, padding = [[1, 0], 2]",
+        "layers.a: a kernel of 3 and dilation 5, 11 wide, is larger than the padded input of 9; its input is "
+        "3x8x8",
     ),
     "bias as a number": ("kernel = 3", "kernel = 3, bias = 1", "layers.a.bias: 1; must be true or false"),
     "unknown follower": (
@@ -231,6 +264,15 @@ def test_mistakes_of_the_network(old: str, new: str, message: str, tmp_path: Pat
 def test_mistakes_of_a_layer(old: str, new: str, message: str, tmp_path: Path) -> None:
     assert old in GOOD
     assert problems(GOOD.replace(old, new, 1), tmp_path) == [message]
+
+
+def test_all_mistakes_of_a_window_come_at_once(tmp_path: Path) -> None:
+    wrong = 'kernel = 3, padding = [[1, "a"], 0], dilation = -2, stride = 0'
+    assert problems(GOOD.replace("kernel = 3", wrong, 1), tmp_path) == [
+        f"layers.a.stride: 0; {WHOLE}",
+        "layers.a.padding: 'a'; must be a whole number from 0 to 65536",
+        f"layers.a.dilation: -2; {WHOLE}",
+    ]
 
 
 # --- files that are variants ---

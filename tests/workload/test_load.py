@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dse.errors import UnknownName, UserError
 from dse.workload import load_network
 from dse.workload.fields import scaled
+from tests.plan.strategies import TCN, UNEVEN
 from tests.workload.network_files import SIZE, WHOLE
 
 
@@ -165,6 +166,55 @@ def hash_of(text: str, folder: Path) -> str:
 def test_the_content_hash_does_not_move() -> None:
     expected = "fd557890e7673c70fdee26f0b14d5b71153a3142beadc1467726ba237b9825af"
     assert load_network("mobilenet-v1").content_hash == expected
+    expected = "69a28b093a9658c57217a1b7703516ceec891f29e51fa1831a6e822ea8c85573"
+    assert load_network("har-cnn-1d").content_hash == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "same"),
+    [
+        ("kernel = [3, 3], padding = [1, 1]", True),
+        ("kernel = 3, padding = [[1, 1], 1]", True),
+        ("kernel = 3, padding = 1, dilation = 1", True),
+        ("kernel = 3, padding = 1, dilation = [1, 1]", True),
+        ("kernel = 3, padding = [[0, 2], 1]", False),
+        ("kernel = 3, padding = [1, [0, 2]]", False),
+        ("kernel = 3, padding = [[2, 0], 1]", False),
+        ("kernel = 3, padding = 2, dilation = 2", False),
+    ],
+)
+def test_other_words_for_the_same_window_are_the_same_network(
+    written: str, same: bool, tmp_path: Path
+) -> None:
+    """Each gives the same shapes; only what is computed tells them apart."""
+    text = """
+name = "one"
+title = "t"
+source = "s"
+input = { channels = 2, height = 8, width = 8 }
+classes = 3
+legal_cuts = [0]
+layers = [
+  { kind = "conv2d", name = "a", out_channels = 4, WINDOW },
+  { kind = "global_avg_pool", name = "gap" },
+  { kind = "linear", name = "fc", out_features = "classes" },
+]
+"""
+    plain = hash_of(text.replace("WINDOW", "kernel = 3, padding = 1"), tmp_path)
+    assert (hash_of(text.replace("WINDOW", written), tmp_path) == plain) == same
+
+
+def test_windows_are_told_apart_by_every_number(tmp_path: Path) -> None:
+    found = {load_network(name).content_hash for name in (TCN, UNEVEN)}
+    text = Path(TCN).read_text(encoding="utf-8")
+    changes = {
+        "padding = [[2, 1]]": "padding = [[1, 2]]",
+        "dilation = 4, padding = [[8, 0]]": "padding = [[2, 0]]",
+    }
+    for old, new in changes.items():
+        assert old in text
+        found.add(hash_of(text.replace(old, new), tmp_path))
+    assert len(found) == 4
 
 
 def test_the_content_hash_is_the_same_in_another_process() -> None:

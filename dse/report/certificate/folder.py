@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from dse.errors import Problem, UserError
+from dse.files import atomic_folder, require_new_folder
 from dse.report.certificate.data import Certificate
 from dse.report.certificate.header import header_text
 from dse.report.certificate.map_info import map_info
@@ -20,7 +21,6 @@ from dse.report.certificate.offline_plan import (
 )
 from dse.report.certificate.peak import CSV, peak_csv
 from dse.report.certificate.text import certificate_markdown
-from dse.report.files import atomic_folder, require_new_folder
 
 PAGE: Final = "certificate.md"
 FIGURE: Final = "memory_map"

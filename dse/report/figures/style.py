@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from dse.report.files import atomic_path
+from dse.files import atomic_path
 from dse.units import human, human_bytes, human_seconds
 
 # Okabe and Ito: told apart by every kind of colour vision, and in grey by lightness.

@@ -6,14 +6,14 @@ Source: result repositories of mlcommons, rounds v0.5 to v1.3, closed division, 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
 from dse.reference import Row, load_table
-from dse.reproduce.operators import macs_by_operator
-from dse.workload import load_network
+from dse.workload import Workload, load_network
 
 NETWORKS: Final = {"ad": "autoencoder", "ic": "resnet8", "vww": "mobilenet-v1-0.25-vww"}
 """Task -> network of the zoo."""
@@ -76,6 +76,14 @@ class Run:
         cycles = self.latency_s[PREDICTED_TASK] * self.clock_hz
         rest = cycles - macs["conv2d"] * self.dense - macs["linear"] * self.linear
         return rest / (separable_macs() * self.dense)
+
+
+def macs_by_operator(workload: Workload) -> Mapping[str, int]:
+    """Return the MACs of one forward pass of one sample by operator."""
+    macs: Counter[str] = Counter()
+    for unit in workload.units:
+        macs[unit.operator] += unit.macs
+    return macs
 
 
 @cache

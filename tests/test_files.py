@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dse.errors import UserError
-from dse.report.files import (
+from dse.files import (
     atomic_folder,
     atomic_path,
     merged_folder,
