@@ -15,7 +15,7 @@ from dse.calibrate.fit import FITTED, PRIOR, Design, Fit, fit, half_width, prior
 from dse.calibrate.holdout import held_out, one_factor
 from dse.calibrate.identify import Inseparable, inseparable
 from dse.calibrate.measurement import Measurement
-from dse.calibrate.power import FittedPower, fitted_powers, power_of, powers_at
+from dse.calibrate.power import INFERENCE, TRAINING, FittedPower, fitted_powers
 from dse.calibrate.prior import NORMAL_90, Prior, Ratio, Term, terms_of
 from dse.calibrate.repeats import Repeats, grouped
 from dse.calibrate.resolve import Resolver, Row
@@ -178,7 +178,7 @@ def calibrate(
         found = fit(design, repeats.log_seconds, np.ones(len(repeats)), prior, repeats.mean_sd)
     return Calibration(
         board=board, source=source, terms=_fitted_terms(found, prior, repeats),
-        rows=_fitted_rows(board, found, design, repeats, prior, rows, powers), powers=powers,
+        rows=_fitted_rows(found, design, repeats, prior, rows, powers), powers=powers,
         inseparable=_inseparable(found, prior, rows), zeros=zeros, implausible=tuple(implausible),
         notes=tuple(_notes(board, rows, prior)), fit=found, prior=prior, scatter=repeats.scatter,
         count=len(rows),
@@ -240,7 +240,7 @@ def _inseparable(found: Fit, prior: Prior, rows: Sequence[Row]) -> tuple[Insepar
 
 
 def _fitted_rows(
-    board: HardwareProfile, found: Fit, design: Design | None, repeats: Repeats, prior: Prior,
+    found: Fit, design: Design | None, repeats: Repeats, prior: Prior,
     rows: Sequence[Row], powers: Sequence[FittedPower],
 ) -> tuple[FittedRow, ...]:  # fmt: skip
     if design is None:
@@ -254,25 +254,21 @@ def _fitted_rows(
         group = places[id(row)]
         fitted_s, held_s = math.exp(found.log_seconds[group]), math.exp(without[group])
         null = None if np.isnan(factor[group]) else math.exp(factor[group])
-        energies = _energies(board, row, rows, powers, fitted_s, held_s)
+        energies = _energies(row, powers, fitted_s, held_s)
         result.append(FittedRow(row, row.prior_s, fitted_s, held_s, null, *energies))
     return tuple(result)
 
 
 def _energies(
-    board: HardwareProfile, row: Row, rows: Sequence[Row], powers: Sequence[FittedPower], fitted_s: float,
-    held_s: float,
-) -> tuple[float | None, float | None, float | None]:  # fmt: skip
+    row: Row, powers: Sequence[FittedPower], fitted_s: float, held_s: float
+) -> tuple[float | None, float | None, float | None]:
     """Return measured, fitted and held-out joules: power x time, the power also without this row."""
-    power, field = row.power_w, "training_power_w" if row.trains else "inference_power_w"
+    power, field = row.power_w, TRAINING if row.trains else INFERENCE
     own = next((each for each in powers if (each.point, each.field) == (row.point, field)), None)
     if power is None or own is None or row.seconds is None:
         return None, None, None
     measured = row.measurement.energy_j or power * row.seconds
-    others = [other for other in rows if other.key != row.key]
-    logs = [math.log(each) for each in powers_at(board, others, board.operating_point(row.point), field)]
-    without = power_of(logs, own.prior)[0] if logs else own.prior.value
-    return measured, own.value_w * fitted_s, without * held_s
+    return measured, own.value_w * fitted_s, own.without_w(row.key) * held_s
 
 
 def _notes(board: HardwareProfile, rows: Sequence[Row], prior: Prior) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,8 +31,18 @@ class FittedPower:
     value_w: float
     low_w: float
     high_w: float
-    rows: int
+    logs: Mapping[tuple[object, ...], float]  # of each thing that was measured there
     domains: tuple[str, ...]
+
+    @property
+    def rows(self) -> int:
+        """How many things were measured there."""
+        return len(self.logs)
+
+    def without_w(self, key: tuple[object, ...]) -> float:
+        """Power [W] without what has ``key``; the profile's where nothing else was measured."""
+        left = [log for other, log in self.logs.items() if other != key]
+        return power_of(left, self.prior)[0] if left else self.prior.value
 
     @property
     def path(self) -> str:
@@ -45,14 +55,12 @@ def fitted_powers(board: HardwareProfile, rows: Sequence[Row]) -> tuple[FittedPo
     found = []
     for point in board.operating_points:
         for field in (INFERENCE, TRAINING):
-            logs = [math.log(power) for power in powers_at(board, rows, point, field)]
+            logs = log_powers(board, rows, point, field)
             if logs:
                 prior: Quantity = getattr(point, field)
-                value, reach = power_of(logs, prior)
+                value, reach = power_of(list(logs.values()), prior)
                 low, high = value / math.exp(reach), value * math.exp(reach)
-                found.append(
-                    FittedPower(point.name, field, prior, value, low, high, len(logs), point.domains)
-                )
+                found.append(FittedPower(point.name, field, prior, value, low, high, logs, point.domains))
     return tuple(found)
 
 
@@ -65,8 +73,10 @@ def power_of(logs: Sequence[float], prior: Quantity) -> tuple[float, float]:
     return math.exp(mean), student_90(SCATTER_ROWS + len(logs) - 1) * sd
 
 
-def powers_at(board: HardwareProfile, rows: Sequence[Row], point: OperatingPoint, field: str) -> list[float]:
-    """Return the powers [W] measured at ``point``, one for each thing, less the standby of attached parts."""
+def log_powers(
+    board: HardwareProfile, rows: Sequence[Row], point: OperatingPoint, field: str
+) -> dict[tuple[object, ...], float]:
+    """Return the log power of each thing measured at ``point``, less the standby of attached parts."""
     standby = sum(
         level.standby_power_w.value
         for level in board.levels
@@ -77,4 +87,4 @@ def powers_at(board: HardwareProfile, rows: Sequence[Row], point: OperatingPoint
         power = row.power_w
         if row.point == point.name and row.trains == (field == TRAINING) and power is not None:
             groups.setdefault(row.key, []).append(max(power - standby, 0.01 * power))
-    return [math.exp(float(np.mean(np.log(group)))) for group in groups.values()]
+    return {key: float(np.mean(np.log(group))) for key, group in groups.items()}

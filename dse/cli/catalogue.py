@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-boards = typer.Typer(help="Boards and attachable memory parts: list, show, check.", no_args_is_help=True)
+boards = typer.Typer(
+    help="Boards: list, show, check, new, diff, compare, calibrate, bench.", no_args_is_help=True
+)
 
 Board = Annotated[str, typer.Argument(help="A board with its parts, by name or path.", show_default=False)]
 Shown = Annotated[str | None, typer.Argument(help="A network, by name or path; without it, all are listed.",

@@ -70,14 +70,15 @@ def _range(low: float, high: float) -> str:
 
 def _rows(rows: Sequence[FittedRow]) -> str:
     header = ("row", "measured", "profile", "fitted", "held out", "one factor")
-    shown = sorted(rows, key=lambda row: -abs(row.error(row.held_out_s) or 0.0))[:MOST_ROWS]
+    worst = sorted(range(len(rows)), key=lambda place: -abs(rows[place].error(rows[place].held_out_s) or 0.0))
+    shown = set(worst[:MOST_ROWS])
     lines = [
         (
             row.row.measurement.name, human_seconds(row.row.seconds or 0.0), _error(row, row.prior_s),
             _error(row, row.fitted_s), _error(row, row.held_out_s), _error(row, row.one_factor_s),
         )
-        for row in rows
-        if row in shown
+        for place, row in enumerate(rows)
+        if place in shown
     ]  # fmt: skip
     left = len(rows) - len(shown)
     more = f"\n  and {text.plural(left, 'row')} with smaller errors (--csv writes all)" if left else ""

@@ -203,3 +203,12 @@ def test_a_prediction_of_what_was_not_measured_has_the_interval_of_its_prior() -
     known = dict(vega().numbers())[RATES["conv2d"]]
     assert value * 375e6 == pytest.approx(1e7 / known.value, rel=0.01)
     assert log(high / low) / 2 == pytest.approx(NORMAL_90 * prior_sd(known), rel=0.1)
+
+
+def test_a_large_table_takes_bounded_time() -> None:
+    rng = np.random.default_rng(9)
+    truth = numbers(vega(), *RATES.values(), OVERHEAD, RELU)
+    rows = [kernel(("linear", "conv2d", "relu")[index % 3], 2e4 * (1 + index)) for index in range(400)]
+    found = calibrate(vega(), measured(rows, truth, 0.02, rng))
+    assert len(found.rows) == 400
+    assert np.median([abs(each.error(each.held_out_s) or 0.0) for each in found.rows]) < 0.03

@@ -99,4 +99,4 @@ def test_a_board_without_a_price_says_the_nearest() -> None:
     row = Measurement(dtype="fp16", network="ds-cnn", clock_hz=120e6, latency_s=1.0)
     found, problems = Resolver(load_board("stm32l4r5")).row(row)
     assert found is None
-    assert "stm32l4r5 computes nothing in fp16; allowed: fp32, int8" in str(problems[0])
+    assert "stm32l4r5 computes nothing in fp16; did you mean 'fp32'? allowed: fp32, int8" in str(problems[0])

@@ -110,4 +110,6 @@ def test_unknown_names_suggest_the_nearest() -> None:
 
 
 def test_the_studies_that_come_with_the_product() -> None:
-    assert list(REPRODUCTIONS) == ["qlr-cl", "mlperf-tiny", "trainlib", "heads-stm32", "mcunetv3"]
+    assert list(REPRODUCTIONS) == [
+        "qlr-cl", "mlperf-tiny", "calibration", "trainlib", "heads-stm32", "mcunetv3"
+    ]  # fmt: skip

@@ -229,9 +229,9 @@ def _pooling(setting: Setting, operation: str) -> tuple[dict[str, int], int, int
         small = small.smaller() if small.groups > 1 or max(small.positions) > 1 else _less_taps(small)
     shrunk = "" if small.sizes == replace(full, groups=full.inputs).sizes else f"; shrunk from {full.text}"
     defines = {name: value for name, value in small.defines().items() if name not in ("DSE_IN", "DSE_OUT")}
-    # Counted as the cost model counts: what is read, padding not included; windows may overlap.
-    axes = zip(small.positions, small.strides, small.padded, strict=True)
-    count = small.inputs * prod(min(places * stride, whole) for places, stride, whole in axes)
+    # Counted as the cost model counts, what is read; of a part of the layer in proportion to what is written.
+    read = full.sizes[0] if layer is None else int(prod(workload.shape_of(workload.inputs[layer][0])))
+    count = max(round(read * small.sizes[2] / full.sizes[2]), 1)
     more = {"DSE_CHANNELS": small.inputs} | defines
     return more, count, _ARRAYS * aligned(small.sizes[0] * 4), f"{name}: {small.text}{shrunk}"
 

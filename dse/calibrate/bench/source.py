@@ -81,6 +81,7 @@ def cases_text(cases: Sequence[Case], title: str) -> str:
         f"#define DSE_ARENA_BYTES {arena}u",
         "",
         "int8_t dse_arena[DSE_ARENA_BYTES] __attribute__((aligned(8)));",
+        "const uint32_t dse_arena_bytes = DSE_ARENA_BYTES;",
         "",
         f"const char dse_title[] = {c_string(title)};",
         f"const char dse_header[] = {c_string(cells(COLUMNS))};",

@@ -26,7 +26,7 @@ def affine(
         return None
     scales, points = _numbers(scale), np.zeros(scale.value.size, dtype=np.int64)
     if zero_point is not None and zero_point.value is not None:
-        points = np.broadcast_to(_points(zero_point), scales.shape)
+        points = _stretched(_points(zero_point), scales)
     if scale.value.ndim > 1 and scales.size > 1:
         return None
     if scales.size == 1:
@@ -57,6 +57,12 @@ def _points(zero_point: Tensor) -> Array:
     with np.errstate(all="ignore"):
         points: Array = value.reshape(-1).astype(np.int64)
     return points
+
+
+def _stretched(points: Array, scales: Array) -> Array:
+    if points.size not in (1, scales.size):
+        raise Refused(f"{points.size} zero points for {scales.size} scales")
+    return np.broadcast_to(points, scales.shape)
 
 
 def spread(values: Array, rank: int, axis: int | None) -> Array:
@@ -178,7 +184,7 @@ def qonnx_quant(call: Call) -> Dropped:
     if len(axes) > 1 or len(wide) != len(shape) or (axes and wide[axes[0]] != shape[axes[0]]):
         raise Refused(f"scales of shape {list(wide)}")
     zeros = np.zeros(1, dtype=np.int64) if points is None else _points(points)
-    spreads = np.broadcast_to(zeros, scales.shape)
+    spreads = _stretched(zeros, scales)
     found = Quantisation(int(bits), signed, scales, spreads, axes[0] if axes else None)
     if not tensor.constant:
         return Dropped(tensor, found)

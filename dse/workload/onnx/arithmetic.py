@@ -153,6 +153,12 @@ def _reduce(function: Callable[..., Any]) -> Arithmetic:
     return reduce
 
 
+def _mean(data: Array, **how: Any) -> Any:
+    if not data.size:
+        raise Refused("the mean of nothing")
+    return np.mean(data, **how)
+
+
 def _split(call: Call, arrays: Arrays) -> list[Array]:
     data = _first(arrays)
     axis = call.axis("axis", 0, data.ndim)
@@ -202,7 +208,7 @@ ARITHMETIC: Final[dict[str, Arithmetic]] = {
     "Gather": _gather, "Concat": _concat, "Slice": _slice, "Split": _split, "Range": _range,
     "ConstantOfShape": _constant_of_shape, "Expand": _expand, "Tile": _tile, "MatMul": _product,
     "ReduceSum": _reduce(np.sum), "ReduceProd": _reduce(np.prod), "ReduceMax": _reduce(np.max),
-    "ReduceMin": _reduce(np.min), "ReduceMean": _reduce(np.mean),
+    "ReduceMin": _reduce(np.min), "ReduceMean": _reduce(_mean),
     "ReduceL2": _reduce(lambda data, **how: np.sqrt(np.sum(np.square(data), **how))),
     "NonZero": lambda call, arrays: np.array(np.nonzero(_first(arrays)), dtype=np.int64),
 }  # fmt: skip

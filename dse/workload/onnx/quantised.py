@@ -53,6 +53,8 @@ def _real_bias(call: Call, index: int, weight: Tensor, scale: int) -> Tensor | N
         or bias.shape is None
     ):
         return bias
+    if unit.value.size != 1:
+        raise Refused(f"{unit.value.size} scales for its input")
     scales = weight.quantisation.scale * float(unit.value.reshape(-1)[0])
     if scales.size not in (1, *bias.shape[-1:]):
         raise Refused(f"{scales.size} scales for a bias of shape {list(bias.shape)}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ from dse.workload.onnx.tensors import Refused, Tensor, Unresolved, as_constant, 
 
 MOST_KEPT_BYTES: Final = 2**29
 """Numbers of all constants of the model, as float32."""
+
+_RULE_ERRORS: Final = (ArithmeticError, IndexError, KeyError, TypeError, ValueError)
 
 
 @dataclass
@@ -103,6 +106,8 @@ class Reading:
             return self._as_claimed(call, "")
         except Refused as reason:
             return self._as_claimed(call, str(reason))
+        except _RULE_ERRORS:  # numbers that no rule foresaw: the file is damaged, the rest of it may be sound
+            return self._as_claimed(call, "it does not fit its operator")
         answers = answer if isinstance(answer, list) else [answer]
         return answers if found.has_word else [self._with_constants(call, one) for one in answers]
 
@@ -296,7 +301,8 @@ class Reading:
         scale, points = call.at(1), call.at(2)
         if tensor.producer is None or scale is None or not scale.constant or points is None:
             return
-        self.note_quantisation(tensor, affine(scale, points, points.dtype, None, 0))
+        with suppress(Refused):  # the rule of the operator has named it
+            self.note_quantisation(tensor, affine(scale, points, points.dtype, None, 0))
 
 
 def _all_constants(call: Call, word: str = UNKNOWN) -> dict[str, Constant]:

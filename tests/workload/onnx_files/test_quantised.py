@@ -266,3 +266,23 @@ def test_scales_for_another_number_of_channels(tmp_path: Path) -> None:
     ]
     found = read(proto(nodes, X, ["y"], {"w": Q, "s": SCALES}), tmp_path)
     assert "4 scales for an axis of 3" in found.faults[0]
+
+
+def test_zero_points_and_scales_of_other_counts(tmp_path: Path) -> None:
+    nodes = [
+        node("DequantizeLinear", ["w", "s", "z"], ["d"], "dq", axis=0),
+        node("Conv", ["x", "d"], ["y"], "conv"),
+    ]
+    held = {"w": Q, "s": SCALES, "z": np.zeros(3, np.int8)}
+    found = read(proto(nodes, X, ["y"], held), tmp_path)
+    assert "3 zero points for 4 scales" in found.faults[0]
+    conv = node("QLinearConv", ["x", "s", "z", "w", "ws", "wz", "ys", "yz", "b"], ["y"], "conv")
+    held = {"s": np.zeros(0, np.float32), "z": scalar(5, np.uint8), "w": Q, "ws": SCALES} | {
+        "wz": np.zeros(4, np.int8),
+        "ys": scalar(0.2),
+        "yz": scalar(0, np.uint8),
+        "b": np.zeros(4, np.int32),
+    }
+    found = read(proto([conv], X, ["y"], held), tmp_path)
+    assert found.nodes[0].shape is None
+    assert "QLinearConv 'conv'" in found.faults[0]

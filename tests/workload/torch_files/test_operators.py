@@ -196,6 +196,19 @@ def test_a_batch_norm_exported_in_training_is_read_with_its_statistics() -> None
     assert any("batch of 2 became 1" in note for note in model.notes)
 
 
+def in_place(_: nn.Module, x: Tensor) -> Tensor:
+    y = x * 2
+    kept, same = y.clone(), y.detach()
+    y.relu_()
+    return y + kept - 3 * same
+
+
+def test_what_is_written_in_place_reaches_its_other_names_but_no_copy() -> None:
+    x = torch.randn(1, 6, generator=torch.Generator().manual_seed(0))
+    model = read_back(Lambda(in_place), x)
+    torch.testing.assert_close(replay(model, x[0]), in_place(nn.Identity(), x)[0])
+
+
 def test_writing_into_a_part_is_a_fault() -> None:
     def write(_: nn.Module, x: Tensor) -> Tensor:
         y = x * 2

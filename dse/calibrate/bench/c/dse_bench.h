@@ -60,6 +60,7 @@ extern uint32_t dse_counted;
 /* ---- The buffer that all cases share ---------------------------------------------------------------- */
 
 extern int8_t dse_arena[];
+extern const uint32_t dse_arena_bytes;
 
 #define DSE_ALIGN(bytes) ((((uint32_t)(bytes)) + 7u) & ~7u)
 #define DSE_AT(type, offset) ((type *)(void *)(dse_arena + (offset)))
