@@ -28,11 +28,12 @@ FORWARD_OPERATORS: Final = ("matmul", "lstm", "gru", "rnn", "conv_transpose")
 FORWARD_ELEMENT_OPERATIONS: Final = (
     "copy", "softmax", "sigmoid", "tanh", "hard_sigmoid", "swish", "gelu", "elu", "leaky_relu", "prelu",
     "clip", "exp", "log", "sqrt", "power", "abs", "negate", "multiply", "subtract", "divide", "minimum",
-    "maximum", "layer_norm", "group_norm", "reduce", "resize",
+    "maximum", "layer_norm", "group_norm", "reduce", "resize", "affine",
 )  # fmt: skip
 """Operations of the forward pass alone, counted in elements: the larger of what goes in and what comes out.
 
-``copy`` moves elements (transpose, slice, pad, gather, tile); ``softmax`` is the one inside a network.
+``copy`` moves elements (transpose, slice, pad, gather, tile); ``softmax`` is the one inside a network;
+``affine`` is a batch norm that no layer before it takes in: a factor and a sum per channel.
 """
 
 CUSTOM_PREFIX: Final = "custom:"

@@ -8,14 +8,13 @@ so that they pass once per step and need no room; an operation that is known by 
 
 from __future__ import annotations
 
-from math import ceil
 from typing import Final
 
 from dse.cost.tiling import Moved, Tiling
 from dse.cost.tiling_calls import Scratchpad, frozen_call, require_tiling
 from dse.cost.tiling_geometry import INPUT, OUTPUT, WEIGHTS
 from dse.errors import Problem, Unpriced
-from dse.plan.workspace import recurrent_bytes
+from dse.plan.workspace import recurrent_bytes, recurrent_steps
 from dse.vocabulary import is_custom
 from dse.workload import Unit, Workload
 from dse.workload.base import elements
@@ -26,13 +25,8 @@ PARTS: Final = 8
 
 
 def weight_passes(unit: Unit) -> int:
-    """Return how often one image reads the weights of ``unit``: at every step of a recurrent layer.
-
-    A weight is multiplied once per step, so that MACs / weights are the steps.
-    """
-    if unit.operator not in RECURRENT or not unit.weight_params:
-        return 1
-    return ceil(unit.macs / unit.weight_params)
+    """Return how often one image reads the weights of ``unit``: at every step of a recurrent layer."""
+    return recurrent_steps(unit)
 
 
 def operand_bytes(workload: Workload, unit: Unit, width: int) -> dict[str, int]:

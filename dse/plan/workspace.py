@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import product
-from math import prod
+from math import ceil, prod
 from typing import Final
 
 from dse.vocabulary import DTYPES, OPERATORS
@@ -70,12 +70,23 @@ STATE_ROWS: Final = {"lstm": 6, "gru": 5, "rnn": 2}
 """Recurrent operator -> vectors that one step keeps beside its operands: gates, state, and cell state."""
 
 
+def recurrent_steps(unit: Unit) -> int:
+    """Return the steps of a recurrent layer, 1 of any other: each step multiplies by every weight once."""
+    if unit.operator not in STATE_ROWS or not unit.weight_params:
+        return 1
+    return ceil(unit.macs / unit.weight_params)
+
+
 def recurrent_bytes(workload: Workload, unit: Unit) -> int:
     """Bytes that a recurrent layer keeps between its steps and within one, in 32-bit sums; 0 elsewhere.
 
-    Each vector has at most as many elements as the last axis of the output: hidden units of all directions.
+    Each vector has at most as many elements as the output has per step: hidden units of all directions,
+    whichever axis they are. An output of one axis is taken as that of the last step.
     """
-    return STATE_ROWS.get(unit.operator, 0) * workload.shapes[unit.layer][-1] * STATE_BYTES
+    rows, shape = STATE_ROWS.get(unit.operator, 0), workload.shapes[unit.layer]
+    steps = recurrent_steps(unit)
+    every = len(shape) > 1 and steps in shape
+    return rows * (unit.output_elements // steps if every else max(shape)) * STATE_BYTES
 
 
 def workspace_bytes(table: WorkspaceTable, unit: Unit, pass_: str, dtype: str, width: int, cores: int) -> int:

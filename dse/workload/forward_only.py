@@ -29,8 +29,8 @@ VIEW: Final = "view"
 COUNTED: Final = (*FORWARD_OPERATORS, "linear", "pointwise")
 """Operations that have MACs; ``linear`` and ``pointwise`` where the tensor has an order that no layer has."""
 
-_OF_TRAINING: Final = (
-    "softmax_loss", "unpack", "update_sgd", "update_momentum", "update_adam", "update_lars",
+_OF_TRAINING: Final = (  # and batch norms, which cost nothing where the layer before takes them in
+    "batch_norm", "softmax_loss", "unpack", "update_sgd", "update_momentum", "update_adam", "update_lars",
 )  # fmt: skip
 
 FORWARD_ONLY_OPERATIONS: Final = (

@@ -232,6 +232,8 @@ def _pooling(setting: Setting, operation: str) -> tuple[dict[str, int], int, int
     # Counted as the cost model counts, what is read; of a part of the layer in proportion to what is written.
     read = full.sizes[0] if layer is None else int(prod(workload.shape_of(workload.inputs[layer][0])))
     count = max(round(read * small.sizes[2] / full.sizes[2]), 1)
+    if small.taps != full.taps:
+        count = small.sizes[0]
     more = {"DSE_CHANNELS": small.inputs} | defines
     return more, count, _ARRAYS * aligned(small.sizes[0] * 4), f"{name}: {small.text}{shrunk}"
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from dse.errors import Problem, UnknownName, UserError
 from dse.workload.base import Shape, shape_text
-from dse.workload.model.graph import INPUT_PREFIX, UNKNOWN, Model, ModelInput, Node
+from dse.workload.model.graph import INPUT_PREFIX, STATE_PREFIX, UNKNOWN, Model, ModelInput, Node
 from dse.workload.model.options import ImportOptions
 
 FOLLOWING: Final = ("sigmoid", "tanh", "hard_sigmoid", "clip", "exp", "log")
@@ -114,7 +114,11 @@ def _input(model: Model, kept: Iterable[str]) -> ModelInput:
     found = [item for item in model.inputs if INPUT_PREFIX + item.name in reaching]
     if len(found) != 1:
         what = f"{len(found)} inputs: {names([item.name for item in found])}" if found else "no input"
+        states = sum(item.name.startswith(STATE_PREFIX) for item in found)
         rule = "a network has one; choose a part of the model by output=NAME"
+        if states and states + 1 == len(found):
+            what += ", kept from call to call"
+            rule = "it streams: export it for a whole input at once"
         raise UserError(Problem(model.file, "inputs", what, rule))
     return found[0]
 

@@ -11,7 +11,7 @@ from dse.workload.layers import Add, GlobalAvgPool, HardSwish, Relu, Relu6, Soft
 from dse.workload.model.emission import Emission, Value, shape_of
 from dse.workload.model.formulas import matmul_macs, recurrent_node_macs
 from dse.workload.model.graph import Node
-from dse.workload.model.kinds import pool_layer, positions_of, window_of
+from dse.workload.model.kinds import pool_layer, pools_all, positions_of, window_of
 from dse.workload.model.layout import channels_first, moved, plain
 from dse.workload.model.weighted import channels_of, constant_first, scaled, windowed
 
@@ -74,6 +74,8 @@ def pool(emission: Emission, node: Node, value: Value) -> Value:
     after = channels_first(shape_of(node), axis)
     if len(positions) not in (1, 2):
         return emission.ahead_anew(node, node.operation, [value])
+    if node.operation == "avg_pool" and pools_all(node, window, positions):
+        return _mean(emission, node, value, axis)
     value, window = windowed(emission, value, axis, window)
     layer = pool_layer(node, window, value.shape, emission.name_of(node), value.layer)
     if layer is not None:

@@ -20,6 +20,9 @@ from dse.workload.base import Shape
 INPUT_PREFIX: Final = "input:"
 """Inputs of the model stand as producers under this prefix and their own name."""
 
+STATE_PREFIX: Final = "state:"
+"""Inputs that a model itself keeps from one call to the next have names that begin with this."""
+
 LAYER_OPERATIONS: Final = (
     "conv", "linear", "batch_norm", "relu", "relu6", "hard_swish", "max_pool", "avg_pool", "global_avg_pool",
     "add", "concat", "softmax", "reshape",

@@ -11,8 +11,10 @@ from dse.workload.base import Shape
 from dse.workload.model.graph import Constant, Node
 
 _BEHIND: Final = (
-    "reshape", "transpose", "softmax", "relu", "relu6", "hard_swish", "batch_norm", "add", "multiply",
+    "reshape", "transpose", "softmax", "relu", "relu6", "hard_swish", "batch_norm", "add", "subtract",
+    "multiply", "divide", "global_avg_pool", "avg_pool", "max_pool", "reduce",
 )  # fmt: skip
+"""What may stand between the last layer and the output: none of it joins numbers of two classes."""
 _WEIGHTED: Final = ("linear", "conv")
 
 
@@ -45,19 +47,28 @@ def with_classes(
 def _replaced(
     nodes: Sequence[Node], chain: Sequence[Node], old: int, classes: int
 ) -> tuple[tuple[Node, ...], tuple[str, ...]]:
-    changed = {node.name: _resized(node, old, classes) for node in chain}
+    changed: dict[str, Node] = {}
+    before: Node | None = None
+    axis: int | None = None  # of the outputs, where the layer or an operation behind it says so
+    for node in reversed(chain):
+        alike = before is not None and node.operation != "transpose" and node.shape == before.shape
+        axis = node.channel_axis if node.channel_axis is not None else axis if alike else None
+        changed[node.name] = _resized(node, old, classes, axis)
+        before = node
     note = f"{chain[-1].name} gives {classes} outputs in place of {old}: its weights are left out"
     return tuple(changed.get(node.name, node) for node in nodes), (note,)
 
 
-def _resized(node: Node, old: int, classes: int) -> Node:
+def _resized(node: Node, old: int, classes: int, axis: int | None) -> Node:
     constants = {name: _emptied(constant, old, classes) for name, constant in node.constants.items()}
-    shape = None if node.shape is None else _swapped(node.shape, old, classes)
+    shape = None if node.shape is None else _swapped(node.shape, old, classes, axis)
     return replace(node, shape=shape, constants=constants, quantisation=None)
 
 
-def _swapped(shape: Shape, old: int, classes: int) -> Shape:
-    """Replace the last axis that has the size of the old outputs."""
+def _swapped(shape: Shape, old: int, classes: int, axis: int | None) -> Shape:
+    """Replace the axis of the old outputs: ``axis``, or else the last of their size."""
+    if axis is not None and axis < len(shape) and shape[axis] == old:
+        return (*shape[:axis], classes, *shape[axis + 1 :])
     places = [place for place, size in enumerate(shape) if size == old]
     return tuple(classes if place in places[-1:] else size for place, size in enumerate(shape))
 

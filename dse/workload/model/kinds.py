@@ -140,6 +140,17 @@ def pool_layer(node: Node, window: Window, shape: Shape, name: str, source: str)
     return AvgPool(**given, padding="same") if padding == "same" else None
 
 
+def pools_all(node: Node, window: Window, sizes: Shape) -> bool:
+    """Whether an average pool has one window over all positions, with pads that do not count."""
+    if node.attributes.get("count_include_pad", False) or window.is_dilated or not any(map(any, window.pads)):
+        return False
+    rows = zip(sizes, window.kernel, window.pads, window.stride, strict=True)
+    return all(
+        before + size <= kernel and (before + size + after - kernel) < stride
+        for size, kernel, (before, after), stride in rows
+    )
+
+
 _POOLS: Final[Mapping[str, type[AvgPool]]] = {"max_pool": MaxPool, "avg_pool": AvgPool}
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Final
 
 import numpy as np
 
 from dse.workload.base import Layer, Shape, shape_text
 from dse.workload.convolutions import BatchNorm, Convolution, Linear, Pointwise
+from dse.workload.forward_only import ForwardOnly
 from dse.workload.model.emission import Emission, Value, constant_of, shape_of
 from dse.workload.model.fold import NORM, Array, Weights, affine_of, norm_of
 from dse.workload.model.formulas import scattered_macs
@@ -58,16 +60,16 @@ def windowed(emission: Emission, value: Value, axis: int, window: Window) -> tup
 
 
 def _weighted(
-    emission: Emission, node: Node, layer: Layer, layout: Layout, weights: Weights
-) -> Value:  # fmt: skip
-    """Add a layer with its numbers; its output's shape must be the file's."""
+    emission: Emission, node: Node, layer: Layer, layout: Layout, weights: Weights, shape: Shape | None = None
+) -> Value:
+    """Add a layer with its numbers; its output's shape must be ``shape``, or else the file's."""
     found = emission.became(node, layer, layout)
     inputs = [emission.shapes[name] for name in layer.inputs]
     if isinstance(layer, Convolution):
         out, groups, kernel = layer.geometry(*inputs)
         weights.shape = (out, inputs[0][0] // groups, *kernel)
     emission.weights[layer.name] = weights
-    if _long(found.shape) != _long(_front(shape_of(node), layout)):
+    if _long(found.shape) != _long(shape or _front(shape_of(node), layout)):
         raise ValueError(
             f"its numbers give {shape_text(found.shape)}, the file says {shape_text(shape_of(node))}"
         )
@@ -117,8 +119,12 @@ def linear(emission: Emission, node: Node, value: Value) -> Value:
         value = emission.arranged(value, layout, target)
     name = emission.name_of(node)
     layer = Pointwise(name=name, inputs=(value.layer,), out_channels=weight.shape[0], bias=False)
-    after = channels_first(shape_of(node), len(shape_of(node)) - 1)
-    return _weighted(emission, node, layer, after, Weights(name, weight.shape, weight, bias))
+    shape = shape_of(node)
+    if shape != (*value.file_shape[:-1], weight.shape[0]):
+        raise ValueError(f"gives {weight.shape[0]} numbers for each, the file says {shape_text(shape)}")
+    here = (weight.shape[0], *value.shape[1:])  # the same positions, perhaps as another shape
+    weights = Weights(name, weight.shape, weight, bias)
+    return _weighted(emission, node, layer, channels_first(shape, last), weights, here)
 
 
 def _linear(
@@ -150,7 +156,7 @@ def batch_norm(emission: Emission, node: Node, value: Value) -> Value:
     parts, epsilon = _parts(node, channels), _epsilon(node)
     target = foldable(emission, value)
     if target is None or channels != value.shape[0] or channels_first(value.file_shape, axis) != value.layout:
-        return emission.ahead(node, "batch_norm", [value], value.shape, value.layout)
+        return emission.ahead(node, "affine", [value], value.shape, value.layout)
     if emission.batch_norm == "keep" and not target.normed:
         return _kept(emission, node, value, target, parts, epsilon)
     emission.folded.add(node.name)
@@ -203,11 +209,13 @@ def _epsilon(node: Node) -> float:
 def scaled(emission: Emission, node: Node, value: Value) -> Value | None:
     """Fold a constant per channel into the layer before; None where it cannot be."""
     target, operand = foldable(emission, value), node.constants.get("operand")
-    if target is None or operand is None or shape_of(node) != value.file_shape:
+    if operand is None or shape_of(node) != value.file_shape or node.operation not in _AFFINE:
         return None
     turned = constant_first(node) and node.operation in ("subtract", "divide")
     if turned or not _is_per_channel(operand.shape, value):
         return None
+    if target is None:
+        return _into_norm(emission, node, value)
     if operand.values is None:
         target.known = False
     factor = np.ones(1) if operand.values is None else operand.values.astype(np.float64).reshape(-1)
@@ -215,6 +223,20 @@ def scaled(emission: Emission, node: Node, value: Value) -> Value | None:
         target.scale(factor if node.operation == "multiply" else 1.0 / factor, None)
     else:
         target.scale(None, factor if node.operation == "add" else -factor)
+    emission.folded.add(node.name)
+    return emission.same(node, value)
+
+
+_AFFINE: Final = ("add", "multiply", "subtract", "divide")
+
+
+def _into_norm(emission: Emission, node: Node, value: Value) -> Value | None:
+    """Let a batch norm that runs forward only take a constant per channel into its own; None elsewhere."""
+    norm = emission.layers.get(value.layer)
+    if not isinstance(norm, ForwardOnly) or norm.operation != "batch_norm" or not value.sole:
+        return None
+    if min(norm.weights, norm.biases) < value.shape[0]:
+        return None
     emission.folded.add(node.name)
     return emission.same(node, value)
 

@@ -280,8 +280,12 @@ def _factors(call: Call) -> list[float]:
         found = call.constant(place)
         if found is not None and found.value is None and found.shape != (0,):
             raise Refused("its factors are not known")
-        given = () if found is None or found.value is None else found.value.reshape(-1).tolist()
-    if len(given) > 8 or not all(isinstance(one, int | float) and 0 < one < 2**20 for one in given):
+        given = () if found is None or found.value is None else tuple(found.value.reshape(-1)[:9].tolist())
+    if (
+        not isinstance(given, tuple)
+        or len(given) > 8
+        or not all(isinstance(one, int | float) and 0 < one < 2**20 for one in given)
+    ):
         raise Refused("its factors are no numbers that make sense")
     return [float(one) for one in given]
 

@@ -69,14 +69,32 @@ def pool(nodes: Nodes, operator: Operator) -> None:
 
 def conv_transpose(nodes: Nodes, operator: Operator) -> None:
     """TRANSPOSE_CONV; its first input says the shape of its output."""
-    image, full = _image(nodes, operator, 2)
+    asked, stride = nodes.whole(operator, 0), pair(nodes, operator, *_STRIDE)
+    _spread(nodes, operator, 2, asked, stride, same=is_same(nodes, operator))
+
+
+def conv_transpose_of_mediapipe(nodes: Nodes, operator: Operator) -> None:
+    """Convolution2DTransposeBias: as TRANSPOSE_CONV, its output's shape is the file's word alone.
+
+    Source: mediapipe/util/tflite/operations/transpose_conv_bias.cc (inputs: image, weights, bias).
+    """
+    asked, full = nodes.stored_full(nodes.output(operator)), _image(nodes, operator)[1]
+    if (
+        asked is None
+        or len(asked) != 4
+        or any(most % size for most, size in zip(asked[1:3], full[1:3], strict=True))
+    ):
+        raise Unreadable(f"its output is no multiple of its input of {list(full)}")
+    _spread(nodes, operator, 0, asked, (asked[1] // full[1], asked[2] // full[2]), same=True)
+
+
+def _spread(nodes: Nodes, operator: Operator, place: int, asked: Shape, stride: Shape, *, same: bool) -> None:
+    """Add a transposed convolution of the image at ``place``; weights at 1, a bias last."""
+    image, full = _image(nodes, operator, place)
     stored = nodes.weights(operator, 1, 4, "weights")
     out, height, width, channels = stored.shape
-    asked = nodes.whole(operator, 0)
     if channels != full[3] or len(asked) != 4 or asked[3] != out:
         raise Unreadable(f"weights {list(stored.shape)} do not fit {full[3]} channels and {list(asked)}")
-    stride = pair(nodes, operator, *_STRIDE)
-    same = is_same(nodes, operator)
     ends = [
         _cropped(*row, same=same) for row in zip(full[1:3], (height, width), stride, asked[1:3], strict=True)
     ]
@@ -84,10 +102,18 @@ def conv_transpose(nodes: Nodes, operator: Operator) -> None:
         "kernel": (height, width), "stride": stride, "dilation": (1, 1), "groups": 1,
         "pads": tuple(end[0] for end in ends), "output_padding": tuple(end[1] for end in ends),
     }  # fmt: skip
-    constants = {"weight": rearranged(stored, (3, 0, 1, 2))} | nodes.bias(operator, 3, out)
-    shape = (1, *asked[1:3], out)
-    nodes.add(operator, "conv_transpose", [image], shape, attributes=attributes, constants=constants,
-              channel_last=True)  # fmt: skip
+    bias = nodes.bias(operator, 3 if place == 2 else 2, out)
+    constants = {"weight": rearranged(stored, (3, 0, 1, 2))} | bias
+    nodes.add(operator, "conv_transpose", [image], (1, *asked[1:3], out), attributes=attributes,
+              constants=constants, channel_last=True)  # fmt: skip
+
+
+def _image(nodes: Nodes, operator: Operator, place: int = 0) -> tuple[Value, Shape]:
+    value = nodes.per_sample(nodes.value(operator, place))
+    full = known(value)
+    if len(full) != 4:
+        raise Unreadable(f"its input has the shape {list(full)}, which needs 4 axes")
+    return value, full
 
 
 def _cropped(size: int, kernel: int, stride: int, wanted: int, *, same: bool) -> tuple[tuple[int, int], int]:
@@ -97,14 +123,6 @@ def _cropped(size: int, kernel: int, stride: int, wanted: int, *, same: bool) ->
         raise Unreadable(f"{wanted} positions cannot come from {size} by stride {stride} and kernel {kernel}")
     over = (size - 1) * stride + kernel - wanted
     return (max(over, 0) // 2, max(over, 0) - max(over, 0) // 2), max(-over, 0)
-
-
-def _image(nodes: Nodes, operator: Operator, place: int = 0) -> tuple[Value, Shape]:
-    value = nodes.per_sample(nodes.value(operator, place))
-    full = known(value)
-    if len(full) != 4:
-        raise Unreadable(f"its input has the shape {list(full)}, which needs 4 axes")
-    return value, full
 
 
 def pair(nodes: Nodes, operator: Operator, height: str, width: str) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dse.errors import Problem, UserError
 from dse.workload.model.limits import MOST_AXES
 from dse.workload.tflite.options import OPTIONS
+from dse.workload.tflite.sparse import Level, Sparsity
 
 IDENTIFIER: Final = b"TFL3"
 MOST_TENSORS: Final = 2**16
@@ -61,7 +62,7 @@ class Tensor:
     signature: tuple[int, ...]
     data: NDArray[np.uint8] | None
     quantisation: RawQuantisation | None
-    sparse: bool
+    sparse: Sparsity | None
     variable: bool
 
 
@@ -260,7 +261,7 @@ class _Reader:
         return Tensor(
             index, _text(tensor.Name()), tensor.Type(), shape, signature or shape,
             self._buffer(tensor.Buffer(), index), self._quantisation(tensor.Quantization()),
-            tensor.Sparsity() is not None, tensor.IsVariable(),
+            self._sparsity(tensor.Sparsity()), tensor.IsVariable(),
         )  # fmt: skip
 
     def _buffer(self, number: int, tensor: int) -> NDArray[np.uint8] | None:
@@ -279,6 +280,30 @@ class _Reader:
         if start + size > len(self.data):
             raise Damaged(f"buffer {number} claims bytes {start} to {start + size} of {len(self.data)}")
         return np.frombuffer(self.data, dtype=np.uint8, count=size, offset=start)
+
+    def _sparsity(self, found: Any) -> Sparsity | None:
+        if found is None:
+            return None
+        levels = range(_tables(found, "DimMetadata", 2 * MOST_AXES))
+        return Sparsity(
+            _numbers(found, "TraversalOrder", 2 * MOST_AXES), _numbers(found, "BlockMap", MOST_AXES),
+            tuple(self._level(found.DimMetadata(level)) for level in levels),
+        )  # fmt: skip
+
+    def _level(self, found: Any) -> Level:
+        if found.Format() == self.schema.DimensionType.DENSE:
+            return Level(max(found.DenseSize(), 0))
+        return Level(0, self._listed(found, "ArraySegments"), self._listed(found, "ArrayIndices"))
+
+    def _listed(self, found: Any, name: str) -> NDArray[Any]:
+        """View a list of places, of whichever of the schema's three widths."""
+        words = {code: word for word, code in vars(self.schema.SparseIndexVector).items() if word[0] != "_"}
+        word, table = words.get(getattr(found, f"{name}Type")(), "NONE"), getattr(found, name)()
+        if word == "NONE" or table is None:
+            return np.empty(0, dtype=np.int64)
+        vector = getattr(self.schema, word)()
+        vector.Init(table.Bytes, table.Pos)
+        return _array(vector, "Values", len(self.data))
 
     def _quantisation(self, found: Any) -> RawQuantisation | None:
         scale = _array(found, "Scale", MOST_SCALES) if found is not None else ()

@@ -131,6 +131,11 @@ def _unchanged(nodes: Nodes, operator: Operator, constant: Constant) -> Constant
     return constant
 
 
+def _whole_already(nodes: Nodes, operator: Operator, constant: Constant) -> Constant:
+    """Keep a constant that was read with its zeros."""
+    return constant
+
+
 def _retyped(nodes: Nodes, operator: Operator, constant: Constant) -> Constant:
     """Keep a constant that becomes a float one, as the file stores it."""
     types = (nodes.graph.tensors[operator.inputs[0]].type, nodes.graph.tensors[operator.outputs[0]].type)
@@ -154,6 +159,7 @@ def _in_shape(nodes: Nodes, operator: Operator, constant: Constant) -> Constant:
 _CONSTANTS: Final[Mapping[str, Callable[[Nodes, Operator, Constant], Constant]]] = {
     "DEQUANTIZE": _unchanged,
     "QUANTIZE": _unchanged,
+    "DENSIFY": _whole_already,
     "CAST": _retyped,
     "TRANSPOSE": _turned,
     "RESHAPE": _in_shape,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Final
 
 from dse.workload.base import Shape
+from dse.workload.model import Node
 from dse.workload.tflite.flat import Operator
 from dse.workload.tflite.nodes import Nodes, axis_of, known
 from dse.workload.tflite.stored import Unreadable
@@ -148,6 +150,34 @@ def _pad_mode(nodes: Nodes, operator: Operator) -> dict[str, object]:
     if nodes.is_computed(operator, 2) or constant.elements != 1 or constant.values is None:
         raise Unreadable("its pad value is no constant number")
     return {"value": float(constant.values.reshape(-1)[0])}
+
+
+def blocks(nodes: Nodes, operator: Operator) -> None:
+    """DEPTH_TO_SPACE and SPACE_TO_DEPTH: channels and positions change places, block by block.
+
+    Channel (i b + j) c + k is position (i, j) of a block of b x b, and channel k there.
+    """
+    value, block = nodes.per_sample(nodes.value(operator, 0)), int(nodes.option(operator, "BlockSize"))
+    full = known(value)
+    if len(full) != 4 or block < 1:
+        raise Unreadable(f"blocks of {block} in an input of {list(full)}")
+    _, height, width, channels = full
+    if operator.kind == "DEPTH_TO_SPACE":
+        cut = (height, width, block, block, channels // block**2)
+        after = (1, height * block, width * block, channels // block**2)
+    else:
+        cut = (height // block, block, width // block, block, channels)
+        after = (1, height // block, width // block, block**2 * channels)
+    if prod(cut) != prod(full):
+        raise Unreadable(f"{list(full)} cannot be cut into blocks of {block}")
+    fine = nodes.reshape(value, (1, *cut), batched=True, suffix="blocks")
+    name = nodes.names.new(f"{nodes.graph.tensors[nodes.output(operator)].name}.turned")
+    turned = (cut[0], cut[2], cut[1], *cut[3:])
+    nodes.append(Node(name, "transpose", (fine.producer,), turned, operator.kind, {"permutation": _TURNED}))
+    nodes.add(operator, "reshape", [Value(name, (1, *turned), batched=True)], after)
+
+
+_TURNED: Final = (0, 2, 1, 3, 4)
 
 
 # --- parts ---

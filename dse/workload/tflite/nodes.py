@@ -39,6 +39,9 @@ class Nodes(Tensors):
         self.nodes: list[Node] = []
         self.place: dict[str, int] = {}
         self.input_schemes: dict[str, Quantisation] = {}
+        self.handles: dict[int, str] = {}
+        self.held: dict[str, Value] = {}
+        self.states: list[tuple[str, Shape, int]] = []
         self._read = {*graph.outputs, *(index for item in graph.operators for index in item.inputs)}
 
     def is_read(self, index: int) -> bool:

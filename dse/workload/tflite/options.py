@@ -51,6 +51,9 @@ OPTIONS: Final[Mapping[str, tuple[str, Mapping[str, bool]]]] = {
     "PACK": ("PackOptions", _fields("ValuesCount", "Axis")),
     "UNPACK": ("UnpackOptions", _fields("Num", "Axis")),
     "GATHER": ("GatherOptions", _fields("Axis", "BatchDims")),
+    "DEPTH_TO_SPACE": ("DepthToSpaceOptions", _fields("BlockSize")),
+    "SPACE_TO_DEPTH": ("SpaceToDepthOptions", _fields("BlockSize")),
+    "VAR_HANDLE": ("VarHandleOptions", _fields("SharedName")),
     "CAST": ("CastOptions", _fields("InDataType", "OutDataType")),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": (
         "UnidirectionalSequenceLSTMOptions",

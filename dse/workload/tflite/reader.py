@@ -11,7 +11,7 @@ from dse.workload.base import Shape
 from dse.workload.model import Model, ModelInput, Node
 from dse.workload.model.graph import INPUT_PREFIX
 from dse.workload.model.limits import clean_name, file_bytes
-from dse.workload.tflite import convolutions, folding, matrices, moving, slicing
+from dse.workload.tflite import convolutions, folding, matrices, moving, slicing, variables
 from dse.workload.tflite.elementwise import ELEMENTWISE
 from dse.workload.tflite.flat import NO_TENSOR, Graph, Operator, read_graph
 from dse.workload.tflite.idioms import recognise
@@ -26,6 +26,7 @@ CONVERTERS: Final[Mapping[str, Callable[[Nodes, Operator], None]]] = {
     "CONV_2D": convolutions.conv,
     "DEPTHWISE_CONV_2D": convolutions.depthwise_conv,
     "TRANSPOSE_CONV": convolutions.conv_transpose,
+    "CUSTOM:Convolution2DTransposeBias": convolutions.conv_transpose_of_mediapipe,
     "AVERAGE_POOL_2D": convolutions.pool,
     "MAX_POOL_2D": convolutions.pool,
     "FULLY_CONNECTED": matrices.fully_connected,
@@ -51,6 +52,12 @@ CONVERTERS: Final[Mapping[str, Callable[[Nodes, Operator], None]]] = {
     "RESIZE_NEAREST_NEIGHBOR": moving.resize,
     "TILE": moving.tile,
     "BROADCAST_TO": moving.tile,
+    "DEPTH_TO_SPACE": moving.blocks,
+    "SPACE_TO_DEPTH": moving.blocks,
+    "VAR_HANDLE": variables.handle,
+    "READ_VARIABLE": variables.read,
+    "ASSIGN_VARIABLE": variables.assign,
+    "CALL_ONCE": variables.initialise,
     "QUANTIZE": folding.pass_through,
     "DEQUANTIZE": folding.pass_through,
     "CAST": folding.cast,
@@ -81,6 +88,7 @@ def read_tflite(path: Path, axes: Mapping[str, int]) -> Model:
     inputs = settle_inputs(nodes, axes)
     for operator in graph.operators:
         _convert(nodes, operator)
+    inputs = (*inputs, *nodes.states)
     outputs = _outputs(nodes)
     shapes = {f"{INPUT_PREFIX}{name}": shape for name, shape, _ in inputs}
     found = recognise(tuple(nodes.nodes), shapes, outputs, nodes.report)

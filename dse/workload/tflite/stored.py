@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dse.workload.base import Shape
 from dse.workload.model import Constant, Quantisation
 from dse.workload.tflite.flat import RawQuantisation, Tensor
+from dse.workload.tflite.sparse import Misfit, Sparsity, places
 
 
 class Unreadable(ValueError):
@@ -103,19 +104,50 @@ def raw_values(tensor: Tensor) -> NDArray[np.generic]:
 
     Raises Unreadable where the type has no numbers or the bytes do not fit the shape.
     """
+    if tensor.sparse is not None:
+        return _made_whole(tensor, tensor.sparse)
     kind, elements = element_type(tensor), prod(tensor.shape)
+    data = _bytes_of(tensor, kind)
+    wanted = stored_bytes(elements, kind.bits)
+    if len(data) != wanted:
+        raise Unreadable(f"tensor {tensor.index} has {len(data)} bytes, its shape needs {wanted}")
+    return _typed(data, kind, elements).reshape(tensor.shape)
+
+
+def _bytes_of(tensor: Tensor, kind: ElementType) -> NDArray[np.uint8]:
     if tensor.data is None or not kind.dtype:
         raise Unreadable(f"tensor {tensor.index} holds no numbers ({kind.word})")
-    wanted = stored_bytes(elements, kind.bits)
-    if len(tensor.data) != wanted:
-        raise Unreadable(f"tensor {tensor.index} has {len(tensor.data)} bytes, its shape needs {wanted}")
-    data = np.ascontiguousarray(tensor.data)
+    return np.ascontiguousarray(tensor.data)
+
+
+def _typed(data: NDArray[np.uint8], kind: ElementType, elements: int) -> NDArray[np.generic]:
+    """View bytes as elements, flat."""
     if kind.word == "int4":
-        return _nibbles(data, elements).reshape(tensor.shape)
+        return _nibbles(data, elements)
     values = data.view(kind.dtype)
     if kind.word == "bfloat16":  # the upper half of a float32
         values = (values.astype(np.uint32) << 16).view(np.float32)
-    return cast("NDArray[np.generic]", values.reshape(tensor.shape))
+    return cast("NDArray[np.generic]", values)
+
+
+def _made_whole(tensor: Tensor, sparse: Sparsity) -> NDArray[np.generic]:
+    """Return a tensor that is stored sparsely, with zeros where nothing is stored."""
+    kind = element_type(tensor)
+    data = _bytes_of(tensor, kind)
+    elements = 8 * len(data) // kind.bits
+    if kind.bits < 8 or stored_bytes(elements, kind.bits) != len(data):
+        raise Unreadable(f"tensor {tensor.index} has {len(data)} bytes, stored sparsely as {kind.word}")
+    try:
+        found = places(sparse, tensor.shape, elements)
+    except Misfit as error:
+        raise Unreadable(f"tensor {tensor.index} is stored sparsely: {error}") from None
+    values = _typed(data, kind, elements)
+    whole = np.full(prod(tensor.shape), 0, dtype=values.dtype)
+    scheme = quantisation(tensor, tensor.shape)
+    if scheme is not None and scheme.zero_point.any():
+        raise Unreadable(f"tensor {tensor.index} is stored sparsely with a zero point other than 0")
+    whole[found] = values
+    return whole.reshape(tensor.shape)
 
 
 def _nibbles(data: NDArray[np.uint8], elements: int) -> NDArray[np.generic]:

@@ -185,10 +185,12 @@ class Tensors:
             return bare
 
     def _filled(self, bare: Constant, tensor: Tensor) -> Constant:
-        if tensor.sparse:
-            raise Unreadable(f"tensor {tensor.index} is stored sparsely, which is not read")
+        if tensor.sparse is not None:
+            self.report.count("constants stored sparsely, read with their zeros")
+            self.charge(bare.elements)
         stored = raw_values(tensor)  # a view: nothing is copied before the numbers are counted
-        self.charge(bare.elements)
+        if tensor.sparse is None:
+            self.charge(bare.elements)
         scheme = quantisation(tensor, tensor.shape)
         values = real_values(stored, scheme)
         if not np.all(np.isfinite(values)):

@@ -13,7 +13,9 @@ from dse.calibrate.bench.geometry import Geometry
 Array = NDArray[np.generic]
 
 
-def taps(shape: Geometry) -> Iterator[tuple[tuple[int, int, int], tuple[int, int, int, int], tuple[int, int, int]]]:
+def taps(
+    shape: Geometry,
+) -> Iterator[tuple[tuple[int, int, int], tuple[int, int, int, int], tuple[int, int, int]]]:
     """Yield (place in the input, in the weights, in the output) of every MAC."""
     per_in, per_out = shape.inputs // shape.groups, shape.outputs // shape.groups
     for row, column, out, ty, tx, inner in np.ndindex(*shape.positions, shape.outputs, *shape.taps, per_in):
@@ -67,7 +69,9 @@ def element(
     first, second = a.astype(float).tolist(), b.astype(float).tolist()
     count, weights = len(first), old.astype(float).tolist()
     narrow = old.dtype == np.int8
-    set_ = [bool(int(mask[i // 8]) >> (i % 8) & 1) for i in range(count)] if operation.startswith("relu") else []
+    set_ = (
+        [bool(int(mask[i // 8]) >> (i % 8) & 1) for i in range(count)] if operation.startswith("relu") else []
+    )
     if operation in ("relu", "relu6"):
         top = 6.0 if operation == "relu6" else math.inf
         return [min(max(v, 0.0), top) for v in first] if pass_ == "fwd" else [
@@ -110,9 +114,7 @@ def _batch_norm(pass_: str, first: list[float], second: list[float], channels: i
         return [v * scale[i % channels] + shift[i % channels] for i, v in enumerate(first)]
     means = [np.mean(first[c::channels]) for c in range(channels)]
     products = [np.mean(np.multiply(first[c::channels], second[c::channels])) for c in range(channels)]
-    return [
-        float(first[i] - means[i % channels] - second[i] * products[i % channels]) for i in range(count)
-    ]
+    return [float(first[i] - means[i % channels] - second[i] * products[i % channels]) for i in range(count)]
 
 
 def _updated(operation: str, weights: list[float], gradients: list[float]) -> list[float]:

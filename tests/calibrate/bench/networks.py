@@ -51,7 +51,7 @@ groups = 3, then = ["relu"] },
 ]
 """
 FREESTANDING = (
-    "-std=c99", "-O2", "-ffreestanding", "-fno-strict-aliasing", "-fno-tree-loop-distribute-patterns",
+    "-std=c99", "-O1", "-ffreestanding", "-fno-strict-aliasing", "-fno-tree-loop-distribute-patterns",
     "-fno-math-errno", "-Wall", "-Wextra", "-Werror",
 )  # fmt: skip
 
@@ -89,13 +89,20 @@ def element_kinds() -> list[tuple[str, str, str]]:
 
 def every_case(folder: Path, board: str = "stm32l4r5") -> list[Case]:
     """Return every kernel in every pass and dtype, and every element operation."""
-    places = {"images": setting(network(IMAGES, folder), board), "series": setting(network(SERIES, folder), board)}
+    places = {
+        "images": setting(network(IMAGES, folder), board),
+        "series": setting(network(SERIES, folder), board),
+    }
     cases = [
-        kernel_case(places["series" if operator == "conv1d" else "images"], (operator, pass_, dtype), ("path",))
+        kernel_case(
+            places["series" if operator == "conv1d" else "images"], (operator, pass_, dtype), ("path",)
+        )
         for operator in OPERATORS
         for pass_, dtype in WIDTHS
     ]
-    return cases + [element_case(places["images"], element_cost(*kind), ("path",)) for kind in element_kinds()]
+    return cases + [
+        element_case(places["images"], element_cost(*kind), ("path",)) for kind in element_kinds()
+    ]
 
 
 def write_sources(cases: Sequence[Case], folder: Path) -> Path:

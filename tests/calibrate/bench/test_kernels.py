@@ -77,8 +77,11 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 def geometry(defines: Mapping[str, int | str]) -> Geometry:
     """Return the geometry that the macros of a case describe."""
+
     def pair(name: str) -> tuple[int, int]:
-        return int(defines[f"DSE_{name.replace('*', 'ROWS')}"]), int(defines[f"DSE_{name.replace('*', 'COLUMNS')}"])
+        return int(defines[f"DSE_{name.replace('*', 'ROWS')}"]), int(
+            defines[f"DSE_{name.replace('*', 'COLUMNS')}"]
+        )
 
     channels = int(defines.get("DSE_CHANNELS", 0))
     return Geometry(
@@ -125,7 +128,9 @@ def test_a_kernel_computes_and_counts_what_the_slow_loop_does(
 
 
 @pytest.mark.parametrize(("pass_", "dtype"), list(WIDTHS))
-def test_macs_of_a_row_are_those_of_the_layer(ran: Mapping[str, Ran], tmp_path: Path, pass_: str, dtype: str) -> None:
+def test_macs_of_a_row_are_those_of_the_layer(
+    ran: Mapping[str, Ran], tmp_path: Path, pass_: str, dtype: str
+) -> None:
     images, series = network(IMAGES, tmp_path), network(SERIES, tmp_path)
     for operator in OPERATORS:
         workload = series if operator == "conv1d" else images
@@ -145,7 +150,9 @@ def test_an_element_operation_computes_what_the_slow_loop_does(
     one = ran[f"{operation}_{pass_}_{dtype}"]
     defines = one.case.defines
     pools = operation in ("avg_pool", "max_pool")
-    longest = prod(geometry(defines).padded) * int(defines["DSE_CHANNELS"]) if pools else int(defines["DSE_N"])
+    longest = (
+        prod(geometry(defines).padded) * int(defines["DSE_CHANNELS"]) if pools else int(defines["DSE_N"])
+    )
     step = aligned(longest * 4)
     update = operation.startswith("update_")
     narrow = dtype == "int8" and not update and operation != "quantise"

@@ -1,4 +1,4 @@
-"""Sound protobufs with unsound contents: other operators, attributes, constants, edges and claims at random."""
+"""Sound protobufs, unsound contents: other operators, attributes, constants, edges, claims at random."""
 
 from __future__ import annotations
 
@@ -20,10 +20,36 @@ from tests.workload.onnx_files.test_hostile import seeds
 OPERATORS = sorted({*OWN, *CONTRIBUTED, *ARITHMETIC, "Shape", "Size", "Constant"})
 NUMBERS = (0, 1, -1, 2, -2, 3, 5, 7, 100, 2**31, 2**62, -(2**63), 2**63 - 1)
 NAMES = (
-    "axis", "axes", "perm", "keepdims", "group", "pads", "strides", "kernel_shape", "to", "mode", "block_size",
-    "split", "starts", "ends", "scales", "hidden_size", "direction", "layout", "transA", "transB", "alpha",
-    "equation", "ceil_mode", "auto_pad", "num_groups", "blocksize", "output_padding", "output_shape", "allowzero",
-)  # fmt: skip
+    "axis",
+    "axes",
+    "perm",
+    "keepdims",
+    "group",
+    "pads",
+    "strides",
+    "kernel_shape",
+    "to",
+    "mode",
+    "block_size",
+    "split",
+    "starts",
+    "ends",
+    "scales",
+    "hidden_size",
+    "direction",
+    "layout",
+    "transA",
+    "transB",
+    "alpha",
+    "equation",
+    "ceil_mode",
+    "auto_pad",
+    "num_groups",
+    "blocksize",
+    "output_padding",
+    "output_shape",
+    "allowzero",
+)
 VALUES = (
     0,
     1,
@@ -90,7 +116,7 @@ CHANGES: tuple[Change, ...] = (number, attribute, operator, edge, fewer, constan
 
 
 def read_changed(count: int, seed: int, folder: Path) -> int:
-    """Read ``count`` changed files; return how many gave a model. No rule may meet what it did not foresee."""
+    """Read changed files; return how many gave a model. No rule may meet what it did not foresee."""
     draw, read = random.Random(seed), 0
     whole = [ModelProto.FromString(data) for data in seeds().values()]
     path = folder / "rewired.onnx"

@@ -73,7 +73,7 @@ NETWORKS = {
     "gru": Published(lambda: Spotter(nn.GRU, 2, 78), (49, 10)),
 }
 
-# The source of EfficientNet-Lite0 does not say what its 407 M count; convolutions and the classifier are 385 M.
+# What the 407 M of EfficientNet-Lite0 count is not said; its convolutions and its classifier have 385 M.
 LARGE = {
     "mobilenet-v1": Published(MobileNetV1, (3, 224, 224), 569e6, 4.2e6, 0.01, "arXiv 1704.04861, Table 4"),
     "mobilenet-v2": Published(MobileNetV2, (3, 224, 224), 300e6, 3.4e6, 0.035, "arXiv 1801.04381, Table 4"),

@@ -68,7 +68,13 @@ extern const uint32_t dse_arena_bytes;
 #define DSE_JOIN_(a, b) a##b
 #define DSE_JOIN(a, b) DSE_JOIN_(a, b)
 #define DSE_NAMED(prefix) DSE_JOIN(prefix, DSE_CASE)
+
+/* Weak, and never merged with a loop of the same text: one may be replaced without the other. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define DSE_WEAK __attribute__((weak, no_icf))
+#else
 #define DSE_WEAK __attribute__((weak))
+#endif
 
 /* ---- Numbers ---------------------------------------------------------------------------------------- */
 

@@ -10,6 +10,7 @@ from typing import Final
 from dse.workload.model.graph import Constant
 from dse.workload.torch.conversion import Conversion, broadcast, scalar
 from dse.workload.torch.operators.base import Converter
+from dse.workload.torch.operators.reshaping import with_batch
 from dse.workload.torch.program import Call, Ref
 from dse.workload.torch.structure import Unsupported, real
 from dse.workload.torch.values import Tensor, Value
@@ -87,6 +88,7 @@ def combined(
     tensors = [value for value in (left, right) if isinstance(value, Tensor)]
     batches = [len(shape) - len(t.shape) + t.batch for t in tensors if t.batch is not None]
     batch = batches[0] if batches and shape[batches[0]] == 1 else None
+    tensors = [with_batch(c, call, tensor, batch, len(shape)) for tensor in tensors]
     operands = [value for value in (left, right) if isinstance(value, Constant)]
     held = {"operand": _without_batch(operands[0], shape, batch)} if operands else {}
     attributes = {"operand_first": True} if held and isinstance(left, Constant) else {}

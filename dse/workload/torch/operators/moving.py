@@ -10,7 +10,7 @@ from dse.workload.base import Shape
 from dse.workload.model.graph import Constant
 from dse.workload.torch.conversion import Conversion
 from dse.workload.torch.operators.base import Converter
-from dse.workload.torch.operators.reshaping import reshaped
+from dse.workload.torch.operators.reshaping import reshaped, with_batch
 from dse.workload.torch.program import Call, Ref
 from dse.workload.torch.structure import Malformed, Unsupported
 from dse.workload.torch.values import Tensor, Value
@@ -135,7 +135,10 @@ def unbind(c: Conversion, call: Call) -> Sequence[Value]:
 
 
 def concat(c: Conversion, call: Call) -> Value:
-    """Return tensors joined along an axis; a constant among them is held as ``operand_<place>``."""
+    """Return tensors joined along an axis; a constant among them is held as ``operand_<place>``.
+
+    Where that axis is the batch, the parts are steps of one sample: it is an axis like any other from there.
+    """
     values = c.many(call, "tensors")
     tensors = [value for value in values if isinstance(value, Tensor)]
     first = tensors[0]
@@ -145,8 +148,11 @@ def concat(c: Conversion, call: Call) -> Value:
         raise Malformed(f"joins {len(values)} tensors of shapes that do not fit")
     shape = (*first.shape[:axis], sum(value.shape[axis] for value in values), *first.shape[axis + 1 :])
     batch = next((tensor.batch for tensor in tensors if tensor.batch is not None), None)
+    if batch == axis:
+        batch, tensors = None, [reshaped(c, call, tensor, tensor.shape, None) for tensor in tensors]
+    tensors = [with_batch(c, call, tensor, batch, len(shape)) for tensor in tensors]
     held = {f"operand_{place}": value for place, value in enumerate(values) if isinstance(value, Constant)}
-    attributes = {"axis": first.axis(axis)}
+    attributes = {"axis": tensors[0].axis(axis)}
     return c.add(call, "concat", tensors, shape, batch, attributes=attributes, constants=held)
 
 

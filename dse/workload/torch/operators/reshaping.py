@@ -41,6 +41,14 @@ def reshaped(c: Conversion, call: Call, x: Tensor, shape: Shape, batch: int | No
     return found if found.own == x.own else c.add(call, "reshape", [x], shape, batch)
 
 
+def with_batch(c: Conversion, call: Call, x: Tensor, batch: int | None, rank: int) -> Tensor:
+    """Return ``x`` with its batch where a result of ``rank`` axes has it, if it has an axis of one there."""
+    place = None if batch is None else batch - (rank - len(x.shape))
+    if place is None or place < 0 or place == x.batch or x.shape[place] != 1:
+        return x
+    return reshaped(c, call, x, x.shape, place)
+
+
 def view(c: Conversion, call: Call) -> Value:
     """Return a tensor in the shape that the call names, one of whose sizes may be -1."""
     x = c.tensor(call, "self")
