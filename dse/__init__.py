@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         train,
         validate,
         write_certificate,
+        write_new_board,
         write_run,
     )
 
@@ -96,6 +97,7 @@ __all__ = [
     "train",
     "validate",
     "write_certificate",
+    "write_new_board",
     "write_run",
 ]
 

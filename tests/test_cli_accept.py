@@ -9,10 +9,13 @@ import pytest
 
 import dse
 from dse.api.certificate import point_of
+from dse.api.context import context_of
 from dse.api.explorations import run_folder
 from dse.cli import run
+from dse.cost.model import price
 from dse.errors import Unpriced, UserError
 from dse.hardware.accept import accepted_prices
+from dse.plan.decisions import PlanBatch, TrainingPlan
 from dse.report.inputs import load_run
 from tests.workload.recurrent import LSTM, write
 
@@ -175,3 +178,28 @@ def test_a_run_records_what_was_accepted(tmp_path: Path) -> None:
     assert run_folder(dse.load_space(path, accept=["lstm", "copy"]), out, designs="none") != folder
     assert load_run(folder).space.content_hash == again.content_hash
     assert accepted_prices(point_of(folder, out, board="stm32l4r5").context.board)
+
+
+def test_a_price_is_accepted_for_the_kernels_that_the_plan_runs(network: str) -> None:
+    plan = TrainingPlan(cut=1, n_replays=100, new_per_batch=5, replays_per_batch=5, images_per_event=10)
+    seconds = []
+    for kernels in ({}, {"int8": "plumerai"}):
+        accept = ["lstm=0.1..0.1", "copy=5..5"]
+        context = context_of(network, "stm32l4r5", kernels=kernels, accept=accept)
+        costs = price(context, PlanBatch.from_plans(context.workload, [plan]))
+        seconds.append(float(costs.frozen_image_s[0]))
+    assert seconds[0] == pytest.approx(seconds[1])  # all that it runs there was accepted
+
+
+def test_one_bound_does_not_do_for_two_units(tmp_path: Path) -> None:
+    odd = 'operation = "custom:odd", shape = [8]'
+    text = LSTM.replace(
+        '  { kind = "linear"',
+        f'  {{ kind = "forward_only", name = "a", {odd}, forward_macs = 64 }},\n'
+        f'  {{ kind = "forward_only", name = "b", {odd} }},\n  {{ kind = "linear"',
+    ).replace("legal_cuts = [0, 1]", "legal_cuts = [1, 2]")
+    path = str(write(text, tmp_path))
+    with pytest.raises(UserError) as caught:
+        dse.estimate(path, "stm32l4r5", cut="last", accept=["lstm", "copy", "custom:odd=1..2"])
+    assert "custom:odd is priced by MACs in one layer and by elements in another" in str(caught.value)
+    assert dse.estimate(path, "stm32l4r5", cut="last", accept=["lstm", "copy", "custom:odd"])

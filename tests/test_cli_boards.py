@@ -9,6 +9,7 @@ import pytest
 
 import dse
 from dse.cli import run
+from dse.errors import UserError
 from dse.hardware import check_board, load_board
 
 GIVEN = ["--core", "cortex-m4", "--clock-mhz", "80", "--level", "SRAM=128", "--level", "flash=512",
@@ -60,6 +61,60 @@ def test_new_asks_on_a_terminal(tmp_path: Path) -> None:
     assert board.core == "cortex-m33"
     assert (sizes["SRAM"], sizes["flash"]) == (256, 1024)
     assert not any("flash (" in question for question in asked)
+
+
+def asked_of(answers: dict[str, list[str]], folder: Path) -> list[str]:
+    """Write a board from the answers to each question in turn; return the questions."""
+    from dse.api.boards import write_new_board
+
+    questions = []
+
+    def ask(question: str, default: str | None) -> str:
+        questions.append(question)
+        return next(texts.pop(0) for key, texts in answers.items() if key in question)
+
+    given = dict.fromkeys(("core", "like", "source"), "") | {
+        "clock_mhz": None, "levels": [], "power_mw": None, "sleep_uw": None,
+    }  # fmt: skip
+    write_new_board("asked", given, folder, ask=ask)
+    return questions
+
+
+def test_new_asks_again_where_an_answer_cannot_be_used(tmp_path: Path) -> None:
+    answers = {
+        "core (": ["cortex-m5", "cortex-m4"], "clock [": ["80 MHz", "nan", "80"], "power": ["-1", "20"],
+        "SRAM": ["128k", "128"], "flash": ["1,5", "512"], "where": ["", "data sheet"],
+    }  # fmt: skip
+    questions = asked_of(answers, tmp_path)
+    board = load_board(tmp_path / "asked.toml")
+    assert [level.size_bytes.value / 1024 for level in board.levels] == [128, 512]
+    assert any(question.startswith("not '128k' but a number from 0") for question in questions)
+
+
+def test_new_gives_up_on_the_third_answer_and_writes_nothing(tmp_path: Path) -> None:
+    answers = {"core (": ["cortex-m4"], "clock [": ["80"], "power": ["20"], "SRAM": ["x", "y", "z"]}
+    with pytest.raises(UserError, match="'z'"):
+        asked_of(answers, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_new_ends_without_a_fuss_where_no_more_answers_come(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import typer
+
+    def prompt(*_: object, **__: object) -> str:
+        raise typer.Abort
+
+    monkeypatch.setattr("typer.prompt", prompt)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert run(["hw", "new", "mine", "--out", str(tmp_path)]) == 130
+    assert "nothing half-written is left" in capsys.readouterr().err
+
+
+def test_new_says_which_folder_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["hw", "new", "mine", *GIVEN, "--out", "/nonexistent"]) == 2
+    assert capsys.readouterr().err.startswith("/nonexistent/mine.toml: cannot be written")
 
 
 def test_diff_shows_numbers_and_writes_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,7 +101,7 @@ def test_a_model_that_can_be_planned(command: Command, monkeypatch: pytest.Monke
     macs = 4 * 2 * 9 * 64 + 3 * 4
     for text in (
         "own.onnx, 5000 B",
-        "ONNX, written by a test",
+        "ONNX, producer: a test",
         "input image 2x8x8",
         "output scores 3",
         "network own, 3 outputs",

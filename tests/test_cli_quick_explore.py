@@ -160,3 +160,39 @@ def test_accuracy_of_what_runs_forward_only_is_not_measured(tmp_path: Path) -> N
     assert "it has layers that run forward only, which no training executes (cells (lstm))" in str(
         caught.value
     )
+
+
+TASK = """
+[task]
+first = {first}
+step = 2
+per_class = {per_class}
+pretrain_per_class = 60
+pretrain_epochs = 0
+data = {{ kind = "shapes", size = 12, classes = 7, train_per_class = 80, test_per_class = 20, noise = 5 }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "per_class", "images", "replays"), [(3, 40, 80, [50, 150, 180]), (4, 40, 40, [50, 150, 240])]
+)
+def test_events_and_buffers_are_as_large_as_the_task_has_samples_for(
+    tmp_path: Path, first: int, per_class: int, images: int, replays: list[int]
+) -> None:
+    """Three classes, and two at a time; or four, two, and one that is left over."""
+    task = tmp_path / "task.toml"
+    task.write_text(TASK.format(first=first, per_class=per_class), encoding="utf-8")
+    choices = network_space("resnet8", ["stm32l4r5"], classes=7, task=task).tables["choices"]
+    assert (choices["images_per_event"], choices["n_replays"]) == (images, replays)
+    large = tmp_path / "large.toml"
+    large.write_text('[task]\ndata = "shapes"\n', encoding="utf-8")
+    choices = network_space("resnet8", ["stm32l4r5"], task=large).tables["choices"]
+    assert choices["images_per_event"] <= 400
+    assert choices["n_replays"] == [50, 150, 500]
+
+
+def test_a_task_without_data_keeps_the_usual_sizes(tmp_path: Path) -> None:
+    task = tmp_path / "task.toml"
+    task.write_text('[task]\ndata = { kind = "npz", path = "nowhere.npz" }\n', encoding="utf-8")
+    choices = network_space("resnet8", ["stm32l4r5"], task=task).tables["choices"]
+    assert (choices["images_per_event"], choices["n_replays"]) == (400, [50, 150, 500])

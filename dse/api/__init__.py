@@ -13,6 +13,7 @@ import numpy as np
 
 from dse.accuracy import SOURCES, AccuracyEstimate, accuracy_source
 from dse.api.arena import check_offsets, place_buffers
+from dse.api.boards import write_new_board
 from dse.api.calibration import calibrate_board
 from dse.api.certificate import certify, certify_point
 from dse.api.checkpoints import segments
@@ -178,5 +179,6 @@ __all__ = [
     "train",
     "validate",
     "write_certificate",
+    "write_new_board",
     "write_run",
 ]

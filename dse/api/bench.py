@@ -57,19 +57,29 @@ def bench(
     if (network is None) == (run is None):
         found = "neither a network nor a run" if run is None else "both a network and a run"
         raise UserError(Problem(FILE, "NETWORK", found, "a network, or --run RUN_FOLDER"))
-    require_core(board if isinstance(board, HardwareProfile) else load_board(board))
-    if network is None:
+    profile = board if isinstance(board, HardwareProfile) else load_board(board)
+    require_core(profile)
+    if run is not None:
         if plan is not None or decisions or accept or preset != "default" or duty not in (None, Duty()):
             found = "a plan, a duty, a preset or accepted operations beside a run"
             raise UserError(Problem(FILE, "--run", found, "all of them are those of the run's point"))
-        label = board.label if isinstance(board, HardwareProfile) else str(board)
-        meant = point_of(run or "", runs, point, label)
-        context, chosen = meant.context, meant.decided
+        context, chosen = _point(run, runs, point, profile)
     else:
-        context = context_of(network, board, duty=duty, preset=preset, accept=accept)
+        context = context_of(network or "", board, duty=duty, preset=preset, accept=accept)
         chosen = decided(context, plan, decisions)
     named = board.label if isinstance(board, HardwareProfile) else str(board)
     return _benchmarks(context, chosen, named, top)
+
+
+def _point(
+    run: str | Path, runs: str | Path, point: str, profile: HardwareProfile
+) -> tuple[Context, Decided]:
+    """Return what a point of a run is priced against, and its plan; the point has to be on the board."""
+    meant = point_of(run, runs, point, profile.label)
+    own = meant.context.board.label
+    if own != profile.label:
+        raise UserError(Problem(FILE, "--point", f"{point} is a design on {own}", f"one on {profile.label}"))
+    return meant.context, meant.decided
 
 
 def _benchmarks(context: Context, chosen: Decided, named: str, top: int) -> Benchmarks:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from dse.errors import Problem, UserError
-from dse.files import atomic_path
+from dse.files import atomic_path, require_writable_file
 from dse.hardware import HardwareProfile, check_board, load_board, missing_prices
 from dse.hardware.new import OWN, Facts, cores, lender, new_board
 from dse.hardware.write import board_toml
@@ -17,7 +18,14 @@ from dse.hardware.write import board_toml
 Ask = Callable[[str, str | None], str]
 """Called with a question and the answer that return takes; gives the answer."""
 
+T = TypeVar("T")
+
 FILE: Final = "dse hw new"
+TRIES: Final = 3
+"""How often a question is asked whose answers cannot be used."""
+_NOTHING: Final[dict[str, Any]] = {
+    "core": "", "like": "", "clock_mhz": None, "levels": [], "power_mw": None, "sleep_uw": None, "source": "",
+}  # fmt: skip
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -29,10 +37,10 @@ def write_new_board(
     Parameters
     ----------
     name: of the board and its file.
-    given: core, like, clock_mhz, levels (texts ``NAME=KIB``), power_mw, sleep_uw, source; empty where not
-        given.
+    given: core, like, clock_mhz, levels (texts ``NAME=KIB``), power_mw, sleep_uw, source; what is not given
+        may be left out.
     folder: where the file goes; an existing file is not replaced.
-    ask: asks for what is missing; None makes what is missing an error.
+    ask: asks for what is missing, again where an answer cannot be used; None makes what is missing an error.
 
     Raises UserError with everything that is missing or wrong; then nothing is written.
 
@@ -41,14 +49,14 @@ def write_new_board(
     problems = _name_problems(name, path)
     if problems:
         raise UserError(problems)
-    facts = _facts(name, given, ask)
+    facts = _facts(name, {**_NOTHING, **given}, ask)
     board = new_board(facts)
     text = board_toml(board, _header(board, facts), _comments(board, facts), {OWN: facts.source})
     with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8")
         wrong = check_board(partial)
         if wrong:  # a file that would not load must not appear
-            raise UserError(wrong)
+            raise UserError([replace(problem, file=str(path)) for problem in wrong])
     return _summary(path, load_board(path), facts)
 
 
@@ -59,17 +67,23 @@ def _name_problems(name: str, path: Path) -> list[Problem]:
         ]
     if path.exists():
         return [Problem(str(path), "", "exists already", "another name, or another --out")]
+    try:
+        require_writable_file(path)
+    except UserError as error:
+        return list(error.problems)
     return []
 
 
 def _facts(name: str, given: Mapping[str, Any], ask: Ask | None) -> Facts:
-    core = _text(given["core"], f"core ({', '.join(cores())})", "cortex-m4", ask)
-    missing = [] if core else [Problem(FILE, "--core", "missing", f"one of {', '.join(cores())}")]
+    known = ", ".join(cores())
+    core = given["core"] or _asked(ask, f"core ({known})", "cortex-m4", _known_core, f"one of {known}") or ""
+    missing = [] if core else [Problem(FILE, "--core", "missing", f"one of {known}")]
     like = lender(core, given["like"] or None).name if core else ""
     clock = _number(given["clock_mhz"], "clock [MHz]", ask)
     power = _number(given["power_mw"], "power at that clock while computing [mW]", ask)
     levels, problems = _levels(given["levels"], like, ask)
-    source = _text(given["source"], "where these numbers stand (data sheet and revision)", None, ask)
+    question = "where these numbers stand (data sheet and revision)"
+    source = given["source"] or _asked(ask, question, None, _said, "a source") or ""
     for key, value in (("--clock-mhz", clock), ("--power-mw", power), ("--source", source)):
         if not value:
             missing.append(Problem(FILE, key, "missing", "say it, or run on a terminal to be asked"))
@@ -84,18 +98,41 @@ def _facts(name: str, given: Mapping[str, Any], ask: Ask | None) -> Facts:
     return Facts(name, like, clock * 1e6, levels, power / 1e3, source, sleep_power_w=sleep_w)
 
 
-def _text(value: str, question: str, default: str | None, ask: Ask | None) -> str:
-    return value or ("" if ask is None else ask(question, default).strip())
+def _asked(
+    ask: Ask | None, question: str, default: str | None, read: Callable[[str], T | None], wanted: str
+) -> T | None:
+    """Ask until ``read`` makes something of the answer; None where nobody can be asked."""
+    if ask is None:
+        return None
+    answer = ask(question, default).strip()
+    for _ in range(TRIES - 1):
+        if read(answer) is not None:
+            break
+        answer = ask(f"not {answer!r} but {wanted}: {question}", default).strip()
+    found = read(answer)
+    if found is None:
+        raise UserError(Problem(FILE, question, repr(answer), wanted))
+    return found
+
+
+def _known_core(text: str) -> str | None:
+    return text if text in cores() else None
+
+
+def _said(text: str) -> str | None:
+    return text or None
 
 
 def _number(value: float | None, question: str, ask: Ask | None) -> float | None:
-    if value is not None or ask is None:
-        return value
-    answer = ask(question, None)
+    return _asked(ask, question, None, _positive, "a number above 0") if value is None else value
+
+
+def _positive(text: str) -> float | None:
     try:
-        return float(answer)
+        value = float(text)
     except ValueError:
-        raise UserError(Problem(FILE, question, repr(answer), "a number")) from None
+        return None
+    return value if math.isfinite(value) and value > 0 else None
 
 
 def _levels(texts: list[str], like: str, ask: Ask | None) -> tuple[dict[str, float], list[Problem]]:
@@ -115,8 +152,8 @@ def _levels(texts: list[str], like: str, ask: Ask | None) -> tuple[dict[str, flo
         for each in load_board(like).levels:
             if each.name not in found:
                 usual = f"{each.size_bytes.value / 1024:g}"
-                answer = ask(f"size of {each.name} ({each.technology}) [KiB], 0 if there is none", usual)
-                found[each.name] = _kib(answer) or 0.0
+                question = f"size of {each.name} ({each.technology}) [KiB], 0 if there is none"
+                found[each.name] = _asked(ask, question, usual, _kib, "a number from 0") or 0.0
     return found, problems
 
 

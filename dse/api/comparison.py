@@ -30,7 +30,7 @@ def compare_boards(
     network, plan, intervals: as in ``dse.estimate``.
     boards: names, paths or loaded profiles; without any, all that are shipped.
     progress: called with (boards done, boards in all).
-    options: ``duty`` and ``preset`` as in ``dse.estimate``, and single decisions of the plan.
+    options: ``duty``, ``preset`` and ``accept`` as in ``dse.estimate``, and single decisions of the plan.
 
     A board that lacks a price for the plan is listed with the reason. Raises UserError with every problem of
     the network, the boards' files and the plan.

@@ -60,7 +60,8 @@ def context_of(
     if workload is None or profile is None or accounting is None or asked is None:
         raise UserError(problems)
     if asked:
-        (profile,) = accepting((profile,), (workload,), asked, file="option", key="accept")
+        boards, networks, chosen = (profile,), (workload,), dict(kernels or {})
+        (profile,) = accepting(boards, networks, asked, file="option", key="accept", kernels=chosen)
     return Context(workload, profile, duty or Duty(), accounting, dict(kernels or {}))
 
 

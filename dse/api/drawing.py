@@ -1,18 +1,23 @@
-"""What was found, as a figure: a plan taken apart, a memory map, a front, a study, schemes, contributions."""
+"""What was found, as a figure: a plan, a memory map, a front, a study, schemes, a calibration, boards."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final
 
+from dse.calibrate import Calibration
 from dse.cost.explain import Explanation
 from dse.report.certificate import Certificate
+from dse.report.comparison import BoardComparison
 from dse.search import SearchResult
 from dse.search.schemes.selection import Selection
 from dse.validation.contribute_table import ContributionTable
 from dse.validation.study_run import StudyResult
 
-Drawable = Explanation | Certificate | SearchResult | StudyResult | Selection | ContributionTable
+Drawable = (
+    Explanation | Certificate | SearchResult | StudyResult | Selection | ContributionTable
+    | Calibration | BoardComparison
+)  # fmt: skip
 
 
 def draw(what: Drawable, board: str = "") -> Any:
@@ -80,7 +85,19 @@ def _contributions(what: ContributionTable) -> Any:
     return contribution_figure(what)
 
 
+def _calibration(what: Calibration) -> Any:
+    from dse.report.figures.calibration import calibration_figure, calibration_info
+
+    return calibration_figure(calibration_info(what))
+
+
+def _comparison(what: BoardComparison) -> Any:
+    from dse.report.figures.comparison import comparison_figure, comparison_info
+
+    return comparison_figure(comparison_info(what))
+
+
 _DRAWN: Final[dict[type, Callable[[Any], Any]]] = {
     Explanation: _explanation, Certificate: _memory_map, StudyResult: _study, Selection: _selection,
-    ContributionTable: _contributions,
+    ContributionTable: _contributions, Calibration: _calibration, BoardComparison: _comparison,
 }  # fmt: skip

@@ -83,7 +83,8 @@ def network_space(
     path = network if folder is None else _from(folder, network)
     tables = space_tables(
         workload, path if classes is None else {"name": path, "classes": classes}, _name(network), boards,
-        budgets=budgets or {}, duty=duty or {}, accept=accept_table(asked), task=own,
+        budgets=budgets or {}, duty=duty or {}, accept=accept_table(asked), task=own and dict(own[0]),
+        delivered=own and own[1],
     )  # fmt: skip
     return replace(Space.from_dict(tables, file="option", folder=folder), made=True)
 
@@ -116,13 +117,24 @@ def _option_problems(
     return problems
 
 
-def _task(path: Path) -> dict[str, Any]:
-    """Return the table [task] of a file, after reading it as a task."""
+def _task(path: Path) -> tuple[Mapping[str, Any], tuple[int, int] | None]:
+    """Return the table [task] of a file, after reading it as a task, and how many samples that delivers."""
     table = read_tables(path).get("task")
     if not isinstance(table, Mapping):
         raise UserError(Problem(str(path), "task", "no table [task]", "a TOML file with a table [task]"))
-    Task.from_dict(table, file=str(path), folder=path.parent)
-    return dict(table)
+    return table, _delivered(Task.from_dict(table, file=str(path), folder=path.parent))
+
+
+def _delivered(task: Task) -> tuple[int, int] | None:
+    """Return the images of the smallest experience, and the samples of pretraining; None: not known here."""
+    from dse.training.setting import dataset_of
+    from dse.training.streams import make_stream
+
+    try:
+        stream = make_stream(dataset_of(task), task, 0)
+    except UserError:  # the search says it, with what it was about to do
+        return None
+    return min((len(one.train) for one in stream.experiences), default=0), len(stream.pretrain)
 
 
 def _from(folder: Path, network: str) -> str:

@@ -17,13 +17,14 @@ QUANTITIES: Final = {"clock": "_hz", "latency": "_s", "energy": "_j", "power": "
 
 PROVENANCE: Final = (
     "source", "locator", "evidence", "platform", "measured_on", "l1_kb", "shape", "matmul", "date",
-    "software", "board", "uncertainty",
+    "software", "board", "uncertainty", "step_ms",
 )  # fmt: skip
 """Columns of published tables that say where a figure comes from; read over."""
 
 WHOLE: Final = ("cores", "repeats")
+ONE_AT_LEAST: Final = ("macs", "elements", "calls", "cycles")
 LARGEST, SMALLEST = 1e15, 1e-15
-_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def units_of(quantity: str) -> tuple[str, ...]:
@@ -95,6 +96,8 @@ def read_number(cell: str, name: str) -> tuple[float | None, str, str]:
         return None, shown(cell), f"must be within {SMALLEST:g} to {LARGEST:g}"
     if name in WHOLE and value % 1:
         return None, shown(cell), "must be a whole number"
+    if name in ONE_AT_LEAST and value < 1:
+        return None, shown(cell), "must be 1 at least"
     return value, "", ""
 
 

@@ -26,7 +26,7 @@ from dse.hardware import HardwareProfile, Quantity, list_boards
 from dse.hardware.bibliography import shipped_sources
 from dse.hardware.load import read_board, split_board
 from dse.hardware.variant import split_variant
-from dse.hardware.write import board_toml
+from dse.hardware.write import board_toml, toml_text
 from dse.units import to_si
 
 _LISTS: Final = {
@@ -37,7 +37,7 @@ _LISTS: Final = {
 _FIELDS: Final = {
     "rate": "mac_per_cycle", "element": "cycles_per_element", "overhead": "cycles_per_call",
 }  # fmt: skip
-_POWERS: Final = ("inference_power_w", "training_power_w")
+_POWERS: Final = {"operating_point": ("inference_power_w", "training_power_w"), "sleep_state": ("power_w",)}
 
 Combination = tuple[Any, ...]
 
@@ -89,15 +89,15 @@ def _edited(
     tables = tomllib.loads(text)
     lines = text.splitlines()
     changes: list[tuple[int, int, list[str]]] = []
-    for section in (*_LISTS, "operating_point"):
+    for section in (*_LISTS, *_POWERS):
         blocks = _blocks(lines, section)
         rows = tables.get(section, [])
         if len(blocks) != len(rows):
             raise _NotEditableError(section)
         for (start, end), row in zip(blocks, rows, strict=True):
             block = lines[start:end]
-            new = _powered(block, row, quantities) if section == "operating_point" else _priced(
-                block, section, row, quantities)  # fmt: skip
+            change = _powered if section in _POWERS else _priced
+            new = change(block, section, row, quantities)
             if new != block:
                 changes.append((start, end, new))
     for start, end, new in sorted(changes, reverse=True):
@@ -173,11 +173,13 @@ def _with_lists(
     return block
 
 
-def _powered(block: list[str], row: Mapping[str, Any], quantities: Mapping[str, Quantity]) -> list[str]:
+def _powered(
+    block: list[str], section: str, row: Mapping[str, Any], quantities: Mapping[str, Quantity]
+) -> list[str]:
     for key in row:
         field, factor = to_si(key)
-        path = f"operating_point.{row.get('name')}.{field}"
-        if field in _POWERS and path in quantities:
+        path = f"{section}.{row.get('name')}.{field}"
+        if field in _POWERS[section] and path in quantities:
             block = _with_line(block, key, _inline(quantities[path], factor))
     return block
 
@@ -197,7 +199,7 @@ def _inline(quantity: Quantity, factor: float) -> str:
     items = [f"value = {number(quantity.value)}"]
     items += [f"low = {number(quantity.low_value)}", f"high = {number(quantity.high_value)}"]
     texts = {"kind": quantity.kind.value, "source": quantity.source, "note": quantity.note}
-    items += [f"{key} = {json.dumps(text, ensure_ascii=False)}" for key, text in texts.items() if text]
+    items += [f"{key} = {toml_text(text)}" for key, text in texts.items() if text]
     return f"{{ {', '.join(items)} }}"
 
 
@@ -206,13 +208,13 @@ def _rename(lines: list[str], name: str) -> None:
         if re.match(r"\s*\[", line):
             break
         if re.match(r"\s*name\s*=", line):
-            lines[place] = f"name = {json.dumps(name, ensure_ascii=False)}"
+            lines[place] = f"name = {toml_text(name)}"
             return
     raise _NotEditableError("name")
 
 
 def _add_source(lines: list[str], key: str, text: str) -> None:
-    entry = f"{key} = {json.dumps(text, ensure_ascii=False)}"
+    entry = f"{key} = {toml_text(text)}"
     for place, line in enumerate(lines):
         if re.match(r"\s*\[\s*sources\s*\]", line):
             following = itertools.takewhile(lambda each: not re.match(r"\s*\[", each), lines[place + 1 :])

@@ -36,8 +36,13 @@ class Inseparable:
         names = " and ".join(term.label for term in self.terms)
         if len(self.terms) == 1:
             return f"{names}: seen, but too faintly to be told; measure {self.advice}"
-        said = f"{names} are only seen together (correlation {self.correlation:+.2f}): their sum is fitted, "
-        return said + f"how it divides keeps its prior; to separate them, measure {self.advice}"
+        end = f"keeps its prior; to separate them, measure {self.advice}"
+        if len(self.terms) == 2:
+            said = f"{names} are only seen together (correlation {self.correlation:+.2f}): "
+            return f"{said}their sum is fitted, how it divides {end}"
+        names = "; ".join(term.label for term in self.terms)
+        said = f"{names}: only seen together, some of them in each row (correlation up to "
+        return f"{said}{self.correlation:+.2f}): their sums are fitted, how these divide {end}"
 
 
 def inseparable(

@@ -11,10 +11,11 @@ from dse.hardware import HardwareProfile
 from dse.units import human, human_seconds
 
 KEEP: Final = "--keep-implausible fits it all the same"
-SLOWEST: Final = 200.0
-"""A row this many times slower than the profile says is taken for a slip of its unit: units lie 1000 apart,
-and no profile is wrong by so much."""
+FURTHEST: Final = 200.0
+"""A row this many times slower or faster than the profile says is taken for a slip of its unit: units lie
+1000 apart, and no profile is wrong by so much."""
 POWER_FACTOR: Final = 30.0
+CLOCK_FACTOR: Final = 200.0
 ENERGY_TOLERANCE: Final = 0.10
 
 
@@ -78,11 +79,21 @@ def time_problems(
         found = f"{rate:.3g} MAC/cycle ({human_seconds(seconds)} at {human(clock_hz, 'Hz')})"
         allowed = f"{board.core} reaches {limit.macs:g} in {row.dtype} on {cores} ({limit.reason})"
         yield row.problem(key, found, f"{allowed}{_slip(seconds * 1e3, prior_s)}; {KEEP}")
-    elif seconds > SLOWEST * prior_s:
-        found = (
-            f"{human_seconds(seconds)}, {seconds / prior_s:.0f} times the {human_seconds(prior_s)} expected"
-        )
-        yield row.problem(key, found, f"at most {SLOWEST:g} times{_slip(seconds / 1e3, prior_s)}; {KEEP}")
+    elif not 1 / FURTHEST <= seconds / prior_s <= FURTHEST:
+        times, other_s = seconds / prior_s, seconds * (1e-3 if seconds > prior_s else 1e3)
+        found = f"{human_seconds(seconds)}, {times:.3g} times the {human_seconds(prior_s)} expected"
+        allowed = f"{1 / FURTHEST:g} to {FURTHEST:g} times{_slip(other_s, prior_s)}; {KEEP}"
+        yield row.problem(key, found, allowed)
+
+
+def clock_problems(row: Measurement, board: HardwareProfile) -> Iterator[Problem]:
+    """Yield why ``row`` cannot have run at its clock: further from every operating point than any setting."""
+    clocks = [point.clock_hz.value for point in board.operating_points]
+    if row.clock_hz is None or min(clocks) / CLOCK_FACTOR <= row.clock_hz <= max(clocks) * CLOCK_FACTOR:
+        return
+    found = f"{human(row.clock_hz, 'Hz')}, where {board.name} runs at {human(max(clocks), 'Hz')}"
+    allowed = f"within a factor of {CLOCK_FACTOR:g}; is the unit in the header right (Hz, MHz)?; {KEEP}"
+    yield row.problem("clock_hz", found, allowed)
 
 
 def _slip(other_s: float, prior_s: float) -> str:

@@ -51,7 +51,7 @@ def _quantity(term: FittedTerm, key: str) -> Quantity:
     if term.status == FITTED:
         kind = Evidence.MEASURED if alone else Evidence.DERIVED
     said = {
-        FITTED: f"{term.rows} things measured",
+        FITTED: _things(term.rows),
         BY_RATIO: "relative to conv2d as on other boards",
     }.get(term.status, "only seen together with others")
     before = term.term.quantity
@@ -61,9 +61,13 @@ def _quantity(term: FittedTerm, key: str) -> Quantity:
 
 
 def _power(power: FittedPower, key: str) -> Quantity:
-    note = f"{power.rows} things measured; was {power.prior.value * 1e3:.4g} mW ({power.prior.source})"
+    note = f"{_things(power.rows)}; was {power.prior.value * 1e3:.4g} mW ({power.prior.source})"
     value, low, high = (_rounded(number) for number in (power.value_w, power.low_w, power.high_w))
     return Quantity(value=value, low=low, high=high, kind=Evidence.MEASURED, source=key, note=note)
+
+
+def _things(count: int) -> str:
+    return f"{count} thing{'' if count == 1 else 's'} measured"
 
 
 def _rounded(value: float) -> float:
@@ -80,18 +84,21 @@ def with_quantities(board: HardwareProfile, quantities: Mapping[str, Quantity]) 
 
         return tuple(new(entry) for entry in entries)
 
-    points = []
-    for point in board.operating_points:
-        prefix = f"operating_point.{point.name}."
-        update = {
-            path.removeprefix(prefix): value for path, value in quantities.items() if path.startswith(prefix)
-        }
-        points.append(point.model_copy(update=update) if update else point)
+    def powered(entries: tuple[T, ...], section: str) -> tuple[T, ...]:
+        def new(entry: Any) -> Any:
+            prefix = f"{section}.{entry.name}."
+            own = {path.removeprefix(prefix): value for path, value in quantities.items()
+                   if path.startswith(prefix)}  # fmt: skip
+            return entry.model_copy(update=own) if own else entry
+
+        return tuple(new(entry) for entry in entries)
+
     update_all: dict[str, Any] = {
         "rates": priced(board.rates, "mac_per_cycle"),
         "elements": priced(board.elements, "cycles_per_element"),
         "overheads": priced(board.overheads, "cycles_per_call"),
-        "operating_points": tuple(points),
+        "operating_points": powered(board.operating_points, "operating_point"),
+        "sleep_states": powered(board.sleep_states, "sleep_state"),
     }
     return board.model_copy(update=update_all)
 

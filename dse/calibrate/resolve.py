@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from dse.calibrate.measurement import Measurement
-from dse.calibrate.physics import power_problems, time_problems
+from dse.calibrate.physics import clock_problems, power_problems, time_problems
 from dse.calibrate.response import (
     Response,
     Setting,
@@ -64,7 +64,7 @@ class Row:
         row, set_ = self.measurement, self.setting
         return (
             row.network, row.layer, row.operator, row.macs, row.elements, row.calls, row.passes, row.dtype,
-            set_.library, set_.cores, set_.clock_hz, self.point,
+            set_.library, set_.cores, set_.clock_hz,
         )  # fmt: skip
 
 
@@ -94,11 +94,11 @@ class Resolver:
         setting, point, problems = self._setting(row)
         if setting is None:
             return None, problems
+        key = "network" if row.network else "operator"
         try:
             response = self.response(row, setting)
         except DseError as error:
             found = error.problems if isinstance(error, UserError) else (Problem("", "", str(error), ""),)
-            key = "network" if row.network else "operator"
             return None, [
                 row.problem(each.key if each.key in ("layer", "pass") else key, each.found, each.allowed)
                 for each in found
@@ -106,7 +106,11 @@ class Resolver:
         seconds = row.latency_s
         if seconds is None and row.cycles is not None:
             seconds = row.cycles / setting.clock_hz
-        return Row(row, setting, response, point, seconds, _prior_s(self.board, response)), []
+        prior_s = _prior_s(self.board, response)
+        if prior_s <= 0 and (seconds is not None or row.power_w is None):
+            nothing = f"{row.subject} takes no time by the profile: its cost is included elsewhere, or zero"
+            return None, [row.problem(key, nothing, "a row with a cost of its own, such as a whole layer")]
+        return Row(row, setting, response, point, seconds, prior_s), []
 
     def response(self, row: Measurement, setting: Setting) -> Response:
         """Return the response of ``row``. Raises UserError where it has no price."""
@@ -189,7 +193,9 @@ class Resolver:
 
     def _physics(self, row: Row) -> Iterator[Problem]:
         set_ = row.setting
-        if row.seconds is not None:
+        slipped = list(clock_problems(row.measurement, self.board))
+        yield from slipped
+        if row.seconds is not None and not slipped:
             yield from time_problems(
                 row.measurement, self.board, row.seconds, row.prior_s, row.macs, set_.cores, set_.clock_hz
             )

@@ -46,10 +46,12 @@ def first_problems(problems: Sequence[Problem]) -> list[Problem]:
     return [*problems[:MOST_PROBLEMS], Problem(problems[0].file, "", left, "")]
 
 
-def parse_measurements(path: str | Path) -> tuple[tuple[Measurement, ...], list[Problem]]:
-    """Return the rows that can be read, and every mistake of the file."""
+def parse_measurements(
+    path: str | Path, text: str | None = None
+) -> tuple[tuple[Measurement, ...], list[Problem]]:
+    """Return the rows that can be read, and every mistake of the file; ``text`` replaces what it holds."""
     file = str(path)
-    text, problems = _text(Path(path), file)
+    text, problems = table_text(Path(path), file) if text is None else (text, [])
     if text is None:
         return (), problems
     lines, broken = _lines(text, file)
@@ -58,8 +60,10 @@ def parse_measurements(path: str | Path) -> tuple[tuple[Measurement, ...], list[
     if not lines:
         return (), [Problem(file, "", "no header", FORMS)]
     columns, problems = read_header(file, lines[0][1])
-    if len(lines[0][1]) == 1 and ";" in lines[0][1][0]:
-        return (), [Problem(file, "header", "columns separated by semicolons", "must be separated by commas")]
+    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(lines[0][1]) == 1 and mark in lines[0][1][0]:
+            found = f"columns separated by {name}"
+            return (), [Problem(file, "header", found, "must be separated by commas")]
     problems += _missing(file, written_in(columns))
     if len(lines) == 1:
         problems.append(Problem(file, "", "no rows", FORMS))
@@ -71,14 +75,17 @@ def parse_measurements(path: str | Path) -> tuple[tuple[Measurement, ...], list[
     return tuple(rows), problems
 
 
-def _text(path: Path, file: str) -> tuple[str | None, list[Problem]]:
+def table_text(path: Path, file: str) -> tuple[str | None, list[Problem]]:
+    """Return the text of the file at ``path``, or why it cannot be read."""
     try:
         if path.is_dir():
             return None, [Problem(file, "", "is a folder", "the path of a CSV file")]
-        size = path.stat().st_size
-        if size > MOST_BYTES:
+        with path.open("rb") as stream:  # a pipe or a device does not say how much it holds
+            content = stream.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            size = max(path.stat().st_size, len(content))
             return None, [Problem(file, "", f"{size} bytes", f"at most {MOST_BYTES} bytes")]
-        return path.read_bytes()[: MOST_BYTES + 1].decode("utf-8-sig"), []
+        return content.decode("utf-8-sig"), []
     except UnicodeDecodeError as error:
         return None, [Problem(file, f"byte {error.start}", "not UTF-8", "a CSV file in UTF-8")]
     except (OSError, ValueError) as error:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dse.cli.options import (
+    Accept,
     CaptureMj,
     CaptureMs,
     EventsPerDay,
@@ -52,6 +53,7 @@ def compare(
     inferences_per_day: InferencesPerDay = 0.0,
     capture_ms: CaptureMs = 0.0,
     capture_mj: CaptureMj = 0.0,
+    accept: Accept = None,
     csv: Annotated[
         str | None, typer.Option(help="Write the table to this file as well.", metavar="FILE")
     ] = None,
@@ -74,7 +76,14 @@ def compare(
     duty = _duty(events_per_day, inferences_per_day, capture_ms, capture_mj)
     with progress("pricing", "boards") as step:
         found = dse.compare_boards(
-            network, boards or (), plan, duty=duty, preset=preset, progress=step, **decisions
+            network,
+            boards or (),
+            plan,
+            duty=duty,
+            preset=preset,
+            accept=accept or (),
+            progress=step,
+            **decisions,
         )
     if targets[0] is not None:
         _write_csv(targets[0], found.to_frame())
@@ -119,4 +128,7 @@ def new(
 
 
 def _ask(question: str, default: str | None) -> str:
-    return str(typer.prompt(question, default=default, err=True))
+    try:
+        return str(typer.prompt(question, default=default, err=True))
+    except typer.Abort:  # no more input, or Ctrl-C
+        raise KeyboardInterrupt from None

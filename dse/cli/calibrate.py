@@ -36,6 +36,15 @@ def calibrate(
         "run.", metavar="ORG/BOARD/SOFTWARE", show_default=False)] = None,
     keep_implausible: Annotated[bool, typer.Option("--keep-implausible", help="Fit rows that contradict "
         "physics instead of refusing them.")] = False,
+    trace: Annotated[str | None, typer.Option(help="Take powers from a power analyser's recording: its "
+        "segments under the marker, in order, for the rows without power.", metavar="FILE[:voltage=V]",
+        show_default=False)] = None,
+    marker: Annotated[str, typer.Option(help="Column of the recording that is high during a segment, such as "
+        "D0; 'marker' unless given.", metavar="COLUMN", show_default=False)] = "",
+    threshold_ma: Annotated[float | None, typer.Option(help="Without a marker: a segment is where the "
+        "current is above this.", metavar="MA", show_default=False)] = None,
+    glitch_ms: Annotated[float, typer.Option(help="Leave out changes of the marker that last shorter.",
+        metavar="MS")] = 1.0,
     template: Annotated[str | None, typer.Option(help="Print a table to start from: mlperf, network or "
         "kernels.", metavar="FORM", show_default=False)] = None,
 ) -> int:  # fmt: skip
@@ -59,13 +68,29 @@ def calibrate(
     targets = _writable(out, (".toml",)), _writable(figure, (".png", ".svg", ".pdf")), _writable(csv)
 
     with waiting("fitting"):
-        found = dse.calibrate_board(
-            board, measurements, run=mlperf, other_boards=other_boards, keep_implausible=keep_implausible
-        )
+        if trace is None:
+            found = dse.calibrate_board(
+                board, measurements, run=mlperf, other_boards=other_boards, keep_implausible=keep_implausible
+            )
+        else:
+            found = _traced(board, measurements, trace, mlperf, marker=marker, glitch_s=glitch_ms / 1e3,
+                            threshold_a=None if threshold_ma is None else threshold_ma / 1e3,
+                            other_boards=other_boards, keep_implausible=keep_implausible)  # fmt: skip
     lines = [] if mlperf is None else run_prediction(found, mlperf)
     lines += _written(found, board, targets)
     print(calibration_text(found, lines))
     return 0
+
+
+def _traced(board: str, measurements: str | None, trace: str, mlperf: str | None, **options: Any) -> Any:
+    """Calibrate with the powers of a recording."""
+    from dse.api.traces import calibrate_with_trace
+    from dse.errors import Problem, UserError
+
+    if measurements is None or mlperf is not None:
+        found = "without a table of measurements" if measurements is None else "beside --mlperf"
+        raise UserError(Problem("dse hw calibrate", "--trace", found, "a table whose rows lack power"))
+    return calibrate_with_trace(board, measurements, trace, **options)
 
 
 def _written(found: Any, board: str, targets: Sequence[Path | None]) -> list[str]:

@@ -18,6 +18,7 @@ from dse.errors import Problem, Unpriced, UserError, allowed_names
 from dse.hardware import HardwareProfile, Quantity
 from dse.hardware.accept import (
     ELEMENT_UNIT,
+    NO_CHOICE,
     RATE_UNIT,
     Accepted,
     Bound,
@@ -150,12 +151,19 @@ def _is_priced(context: Context, bits: int) -> bool:
 
 
 def accepting(
-    boards: Sequence[HardwareProfile], workloads: Sequence[Workload], accept: Accepted, *, file: str, key: str
+    boards: Sequence[HardwareProfile],
+    workloads: Sequence[Workload],
+    accept: Accepted,
+    *,
+    file: str,
+    key: str,
+    kernels: Mapping[str, str] = NO_CHOICE,
 ) -> tuple[HardwareProfile, ...]:
     """Return ``boards`` with bounds for the accepted operations of ``workloads``.
 
-    Raises UserError for what no network has, and for what every board prices; ``file`` and ``key`` stand in
-    messages.
+    ``kernels`` are libraries by dtype in place of the boards' own. Raises UserError for what no network has,
+    for what every board prices, and for one bound on an operation that is priced in two units; ``file`` and
+    ``key`` stand in messages.
     """
     asked = {(row.operation, row.counted): row for workload in workloads for row in demands(workload)}
     words = [word for word, _ in asked]
@@ -166,14 +174,19 @@ def accepting(
             networks = " or ".join(workload.name for workload in workloads)
             found = f"{networks} has no operation {operation!r}"
             problems.append(Problem(file, key, found, allowed_names(operation, list(dict.fromkeys(words)))))
-        elif not any(missing_dtypes(board, operation, counted=how) for board in boards for how in mine):
+        elif len(mine) > 1 and accept[operation] is not None:
+            found = f"{operation} is priced by MACs in one layer and by elements in another"
+            problems.append(Problem(file, f"{key}.{operation}", found, "accept it without numbers"))
+        elif not any(
+            missing_dtypes(board, operation, kernels, counted=how) for board in boards for how in mine
+        ):
             labels = " and ".join(board.label for board in boards)
             rule = "accept only what has no figure"
             problems.append(Problem(file, f"{key}.{operation}", f"{labels} prices it already", rule))
     if problems:
         raise UserError(problems)
     wanted = {pair: accept[pair[0]] for pair in asked if pair[0] in accept}
-    return tuple(with_accepted(board, wanted) for board in boards)
+    return tuple(with_accepted(board, wanted, kernels) for board in boards)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,9 @@ ELEMENT_UNIT: Final = "cycles per element"
 SLOWER: Final = 10.0
 """A derived bound reaches this factor below the slowest rate, or above the dearest element cost."""
 
+NO_CHOICE: Final[Mapping[str, str]] = {}
+"""Of kernel libraries: those of the board."""
+
 _FORM: Final = "OPERATION, or OPERATION=LOW..HIGH with 0 < LOW <= HIGH"
 _LEAST: Final = 1e-9
 
@@ -88,30 +91,42 @@ def _shown(name: str, value: Any) -> str:
     return repr(name)[:80] if value is True else f"{name} = {value!r}"[:80]
 
 
-def with_accepted(board: HardwareProfile, wanted: Mapping[tuple[str, bool], Bound | None]) -> HardwareProfile:
+def with_accepted(
+    board: HardwareProfile,
+    wanted: Mapping[tuple[str, bool], Bound | None],
+    kernels: Mapping[str, str] = NO_CHOICE,
+) -> HardwareProfile:
     """Return ``board`` with forward prices for what is accepted, in every dtype in which it has none.
 
     ``wanted`` maps (operation, whether it is counted in MACs) to its bound. Entries are those of the default
-    kernel libraries on the default number of cores. Raises UserError where no bound can be derived.
+    kernel libraries, or of ``kernels`` by dtype, on the default number of cores. Raises UserError where no
+    bound can be derived.
     """
     rates, elements, problems = list(board.rates), list(board.elements), []
     for (operation, counted), bound in wanted.items():
-        for dtype in missing_dtypes(board, operation, counted=counted):
-            found = bound or derived_bound(board, dtype, counted=counted)
+        for dtype in missing_dtypes(board, operation, kernels, counted=counted):
+            library = board.library_for(dtype, kernels.get(dtype))
+            found = bound or derived_bound(board, dtype, library, counted=counted)
             if found is None:
                 problems.append(_underivable(board, operation, dtype, counted))
             elif counted:
-                rates.append(_rate(board, operation, dtype, found, bound is None))
+                rates.append(_rate(board, library, operation, dtype, found, bound is None))
             else:
-                elements.append(_element(board, operation, dtype, found, bound is None))
+                elements.append(_element(board, library, operation, dtype, found, bound is None))
     if problems:
         raise UserError(problems)
     return board.model_copy(update={"rates": tuple(rates), "elements": tuple(elements)})
 
 
-def missing_dtypes(board: HardwareProfile, operation: str, *, counted: bool) -> tuple[str, ...]:
+def missing_dtypes(
+    board: HardwareProfile, operation: str, kernels: Mapping[str, str] = NO_CHOICE, *, counted: bool
+) -> tuple[str, ...]:
     """Return the dtypes of the board in which ``operation`` has no forward price."""
-    return tuple(dtype for dtype in board.kernels if not has_price(board, operation, dtype, counted=counted))
+    return tuple(
+        dtype
+        for dtype in board.kernels
+        if not has_price(board, operation, dtype, kernels.get(dtype), counted=counted)
+    )
 
 
 def has_price(
@@ -130,14 +145,16 @@ def has_price(
     return True
 
 
-def derived_bound(board: HardwareProfile, dtype: str, *, counted: bool) -> Bound | None:
+def derived_bound(
+    board: HardwareProfile, dtype: str, library: str | None = None, *, counted: bool
+) -> Bound | None:
     """Return the bound that the board's own forward figures in ``dtype`` give; None where it has none.
 
     Operators: from a tenth of the slowest rate to the fastest. Element operations: from the cheapest cost
     above zero to ten times the dearest.
     """
     entries: Iterable[Rate | ElementCost] = board.rates if counted else board.elements
-    mine = (board.kernels[dtype], "fwd", dtype, board.cores)
+    mine = (board.library_for(dtype, library), "fwd", dtype, board.cores)
     found = [
         figure.value
         for entry in entries
@@ -166,16 +183,20 @@ def _quantity(bound: Bound, dtype: str, *, counted: bool, derived: bool) -> Quan
     )
 
 
-def _rate(board: HardwareProfile, operation: str, dtype: str, bound: Bound, derived: bool) -> Rate:
+def _rate(
+    board: HardwareProfile, library: str, operation: str, dtype: str, bound: Bound, derived: bool
+) -> Rate:
     return Rate(
-        library=board.kernels[dtype], operator=operation, pass_="fwd", dtype=dtype, cores=board.cores,
+        library=library, operator=operation, pass_="fwd", dtype=dtype, cores=board.cores,
         mac_per_cycle=_quantity(bound, dtype, counted=True, derived=derived),
     )  # fmt: skip
 
 
-def _element(board: HardwareProfile, operation: str, dtype: str, bound: Bound, derived: bool) -> ElementCost:
+def _element(
+    board: HardwareProfile, library: str, operation: str, dtype: str, bound: Bound, derived: bool
+) -> ElementCost:
     return ElementCost(
-        library=board.kernels[dtype], operation=operation, pass_="fwd", dtype=dtype, cores=board.cores,
+        library=library, operation=operation, pass_="fwd", dtype=dtype, cores=board.cores,
         cycles_per_element=_quantity(bound, dtype, counted=False, derived=derived),
     )  # fmt: skip
 

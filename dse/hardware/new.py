@@ -6,7 +6,7 @@ widened: the same core behind other flash, caches and regulators keeps its rates
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -118,13 +118,27 @@ def _problems(facts: Facts, donor: HardwareProfile) -> list[Problem]:
             found.append(("--level", f"no size for {name}", f"{name}=KIB, or {name}=0 where there is none"))
     if not any(facts.level_bytes.get(level.name) and level.volatile for level in donor.levels):
         found.append(("--level", "no memory that can be written", "a board has some RAM"))
-    for key, value in (("--clock-mhz", facts.clock_hz), ("--power-mw", facts.power_w)):
-        if not 0 < value < LARGEST:
-            found.append((key, f"{value:g}", "a finite number above 0"))
+    holders = [level.name for level in donor.levels if "code" in level.holds]
+    if not any(facts.level_bytes.get(name) for name in holders):
+        found.append(("--level", "no memory for the program", f"a size for {' or '.join(holders)}"))
+    found += [
+        ("--level", f"{name}={size / 1024:g}", f"0, or a byte to {LARGEST:g} bytes, in KiB")
+        for name, size in facts.level_bytes.items()
+        if not (size == 0 or 1 <= size <= LARGEST)
+    ]
+    return [Problem("dse hw new", *each) for each in (*found, *_bounds(facts))]
+
+
+def _bounds(facts: Facts) -> Iterator[tuple[str, str, str]]:
+    """Yield which numbers no board has, and which texts are missing."""
+    for key, value in (("--clock-mhz", facts.clock_hz), ("--power-mw", facts.power_w * TRAINING_POWER[1])):
+        if not 0 < value <= LARGEST:
+            yield key, f"{value:g} in SI units", f"a number above 0, at most {LARGEST:g}"
+    if facts.sleep_power_w is not None and not 0 <= facts.sleep_power_w <= LARGEST:
+        yield "--sleep-uw", f"{facts.sleep_power_w:g} W", f"0 to {LARGEST:g} W"
     for key, text in (("--source", facts.source), ("name", facts.name)):
         if not text.strip():
-            found.append((key, "missing", "say where the numbers stand" if key == "--source" else "a name"))
-    return [Problem("dse hw new", *each) for each in found]
+            yield key, "missing", "say where the numbers stand" if key == "--source" else "a name"
 
 
 def _given(value: float, note: str) -> Quantity:

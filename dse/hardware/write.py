@@ -52,20 +52,20 @@ def board_toml(
     for field in ("dma", "supply", "battery"):
         blocks.append(_commented(said.get(field), _table(f"[{field}]", _pairs(getattr(board, field)))))
     if sources:
-        own = [(key, json.dumps(entry, ensure_ascii=False)) for key, entry in sources.items()]
+        own = [(key, toml_text(entry)) for key, entry in sources.items()]
         blocks.append(_table("[sources]", own))
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
 def _head(board: HardwareProfile) -> str:
     texts = {"name": board.name, "title": board.title, "core": board.core}
-    lines = [f"{key} = {_text(value)}" for key, value in texts.items()]
+    lines = [f"{key} = {toml_text(value)}" for key, value in texts.items()]
     lines.append(f"cores = {_quantity(board.worker_cores, 1.0)}")
-    return "\n".join(lines + ([f"note = {_text(board.note)}"] if board.note else []))
+    return "\n".join(lines + ([f"note = {toml_text(board.note)}"] if board.note else []))
 
 
 def _kernels(board: HardwareProfile) -> str:
-    return _table("[kernels]", [(dtype, _text(library)) for dtype, library in board.default_libraries])
+    return _table("[kernels]", [(dtype, toml_text(library)) for dtype, library in board.default_libraries])
 
 
 def _table(title: str, pairs: Iterable[tuple[str, str]]) -> str:
@@ -129,16 +129,16 @@ def _value(value: Any, factor: float) -> str:
         return f"[{', '.join(_value(item, factor) for item in value)}]"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return _text(value) if isinstance(value, str) else _number(value / factor)
+    return toml_text(value) if isinstance(value, str) else _number(value / factor)
 
 
 def _quantity(quantity: Quantity, factor: float) -> str:
     if quantity.included:
-        return f"{{ included = {_text(quantity.note)}, source = {_text(quantity.source)} }}"
+        return f"{{ included = {toml_text(quantity.note)}, source = {toml_text(quantity.source)} }}"
     bounds = {"value": quantity.value, "low": quantity.low, "high": quantity.high}
     items = [f"{name} = {_number(bound / factor)}" for name, bound in bounds.items() if bound is not None]
-    items += [f"kind = {_text(quantity.kind.value)}", f"source = {_text(quantity.source)}"]
-    items += [f"note = {_text(quantity.note)}"] if quantity.note else []
+    items += [f"kind = {toml_text(quantity.kind.value)}", f"source = {toml_text(quantity.source)}"]
+    items += [f"note = {toml_text(quantity.note)}"] if quantity.note else []
     return f"{{ {', '.join(items)} }}"
 
 
@@ -148,5 +148,7 @@ def _number(value: float) -> str:
     return str(int(rounded)) if rounded == int(rounded) and abs(rounded) < 1e15 else repr(rounded)
 
 
-def _text(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def toml_text(value: str) -> str:
+    """Return ``value`` as a TOML string; what UTF-8 cannot hold, as of names of files, becomes "?"."""
+    held = value.encode("utf-8", "replace").decode("utf-8")
+    return json.dumps(held, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -37,7 +37,8 @@ def _sections(found: Calibration) -> Iterator[str]:
         yield "rows (predicted over measured)\n" + _rows(found.rows)
         yield "size of the errors\n" + _summary(found)
     if found.powers:
-        yield "power at work (90 % interval of a further measurement)\n" + _powers(found)
+        where = " and asleep" if any(power.field == "power_w" for power in found.powers) else ""
+        yield f"power at work{where} (90 % interval of a further measurement)\n" + _powers(found)
     yield from _listed("", _statements(found))
 
 
@@ -110,11 +111,14 @@ def _summary(found: Calibration) -> str:
     return text.table(("by", "rows", "median", "worst"), lines, indent="  ")
 
 
+_STAGES: Final = {"inference_power_w": "inference", "power_w": "sleep"}
+
+
 def _powers(found: Calibration) -> str:
     header = ("operating point", "at", "profile", "fitted", "interval", "measured", "rails")
     rows = [
         (
-            each.point, "inference" if each.field.startswith("inference") else "training",
+            each.point, _STAGES.get(each.field, "training"),
             human(each.prior.value, "W"), human(each.value_w, "W"),
             f"{human(each.low_w, 'W')} .. {human(each.high_w, 'W')}", each.rows, ", ".join(each.domains),
         )

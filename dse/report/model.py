@@ -13,6 +13,8 @@ from dse.report.columns import fitted, paragraph
 from dse.units import human, human_bytes
 from dse.workload import Workload
 from dse.workload.base import Shape, shape_text
+from dse.workload.model.counts import learnt, once
+from dse.workload.model.formulas import STATISTICS
 from dse.workload.model.graph import Constant, Model
 from dse.workload.model.load import ImportedModel
 from dse.workload.model.options import NodeRow
@@ -65,14 +67,16 @@ def of_model(found: ImportedModel) -> Description:
     network = None if found.problems else found.workload
     facts = (
         ("file", f"{model.file}, {human_bytes(model.file_bytes)}"),
-        ("format", model.format + (f", written by {model.producer}" if model.producer else "")),
+        ("format", model.format + (f", producer: {model.producer}" if model.producer else "")),
         *(("input", f"{each.name} {_shape(each.shape)}{_typed(each)}") for each in model.inputs),
         *(("output", f"{name} {_shape(_shape_of(model, name))}") for name in model.outputs),
         *((("network", f"{network.name}, {network.classes} outputs"),) if network else ()),
     )
     notes = (*model.notes, *(() if found.problems else found.lowered.notes))
+    constants = list(once(_constants(model)))
+    totals = _totals(found.rows, constants, *_learnt_and_not(model))
     return Description(
-        model.name, (*facts, *_totals(found.rows, list(_constants(model)))), found.rows, network,
+        model.name, (*facts, *totals), found.rows, network,
         tuple(problem for problem in found.problems if problem.found not in model.faults), model.faults,
         tuple(dict.fromkeys(notes)),
     )  # fmt: skip
@@ -86,7 +90,7 @@ def of_network(network: Workload) -> Description:
         ("source", network.source),
         ("input", shape_text(network.input_shape)),
         ("output", f"{network.classes}"),
-        *_totals(rows, []),
+        *_totals(rows, [], sum(row.parameters for row in rows)),
     ]
     if network.numbers:
         facts.append(("numbers", f"{network.weights}, {human_bytes(network.numbers.nbytes)} in fp32"))
@@ -125,16 +129,26 @@ def _constants(model: Model) -> Iterator[Constant]:
     return (constant for node in model.nodes for constant in node.constants.values())
 
 
-def _totals(rows: Sequence[NodeRow], constants: Sequence[Constant]) -> Iterator[tuple[str, str]]:
+def _learnt_and_not(model: Model) -> tuple[int, int]:
+    """Parameters of a model, and statistics of its batch norms; what several operations share once."""
+    learn = (constant for node in model.nodes for constant in learnt(node))
+    fixed = (node.constants[name] for node in model.nodes for name in STATISTICS if name in node.constants)
+    found, statistics = (sum(constant.elements for constant in once(each)) for each in (learn, fixed))
+    return found, statistics
+
+
+def _totals(
+    rows: Sequence[NodeRow], constants: Sequence[Constant], count: int, statistics: int = 0
+) -> Iterator[tuple[str, str]]:
     unknown = sum(row.macs is None for row in rows)
     macs = text.count(sum(row.macs or 0 for row in rows))
     hidden = f", and those of {text.plural(unknown, 'operation')} that are not known" if unknown else ""
     yield "MACs", f"{macs} of one sample, forward{hidden}"
-    count = sum(row.parameters for row in rows)
-    stored = sum(row.parameter_bytes for row in rows)
+    stored = sum(constant.stored_bytes for constant in constants)
     kept = f"{human_bytes(stored)} as stored, " if constants else ""
     sizes = f"{kept}{human_bytes(FLOAT_BYTES * count)} in fp32, {human_bytes(count)} in int8"
-    yield "weights", f"{text.count(count)} parameters: {sizes}"
+    norms = f" and {text.count(statistics)} statistics of batch norms" if statistics else ""
+    yield "weights", f"{text.count(count)} parameters{norms}: {sizes}"
     if constants:
         yield "types", _types(constants)
 

@@ -55,11 +55,14 @@ def network_name(name: str, options: Mapping[str, Any]) -> str:
 
     >>> network_name("own.onnx", {"classes": 10, "axes": {"T": 100}})
     'own.onnx@classes=10,axis.T=100'
+    >>> network_name("own.onnx@output=gap", {"classes": 10})
+    'own.onnx@output=gap,classes=10'
     """
+    own, changes = split_name(name)
     sizes = {f"{AXIS}{axis}": size for axis, size in options.get(AXES, {}).items()}
     said = {key: value for key, value in options.items() if key != AXES} | sizes
-    suffix = ",".join(f"{key}={value}" for key, value in said.items())
-    return name + (f"@{suffix}" if suffix else "")
+    suffix = ",".join([*([changes] if changes else []), *(f"{key}={value}" for key, value in said.items())])
+    return own + (f"@{suffix}" if suffix else "")
 
 
 def entry_name(entry: Any) -> str:

@@ -46,6 +46,7 @@ MEASURED: Final[Mapping[str, Any]] = {
     "operating_point": "all",
 }
 MOST_CUTS: Final = 5
+WITHOUT_LIMIT: Final = (2**63, 2**63)
 SEARCHED: Final = ("ram_peak_bytes", "event_j", "event_s")
 
 BUDGETS: Final = {
@@ -76,6 +77,7 @@ def space_tables(
     accept: Mapping[str, Any],
     task: Mapping[str, Any] | None,
     measure: Mapping[str, Any] | None = None,
+    delivered: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Return the tables of a space for one network.
 
@@ -86,6 +88,7 @@ def space_tables(
     name: of the space.
     budgets, duty, accept: tables of a space file under those names.
     task, measure: with a task accuracy is measured by runs; ``measure`` says how.
+    delivered: images that every event of the task gets, and samples from before that can fill a buffer.
 
     """
     tables: dict[str, Any] = {"name": name, "networks": [network], "boards": list(boards)}
@@ -93,11 +96,21 @@ def space_tables(
         tables |= {"objectives": list(SEARCHED), "accuracy": "none", "choices": {**FIXED, **FREE}}
     else:
         objectives = ["accuracy", *SEARCHED[:2]]
-        choices = {**MEASURED, "cut": _cuts(workload)}
+        choices = {**MEASURED, **_delivered(*(delivered or WITHOUT_LIMIT)), "cut": _cuts(workload)}
         tables |= {"objectives": objectives, "accuracy": "measured", "choices": choices, "task": dict(task)}
         tables |= {"measure": dict(measure)} if measure else {}
     named = {"budgets": dict(budgets), "duty": dict(duty), "accept": dict(accept)}
     return tables | {key: table for key, table in named.items() if table}
+
+
+def _delivered(images: int, known: int) -> dict[str, Any]:
+    """Return the sizes of events and buffers that a task has the samples for; below a mini-batch as it is."""
+    new, replayed = MEASURED["batch"][0]
+    images, known = max(images, new), max(known, replayed)
+    return {
+        "images_per_event": min(MEASURED["images_per_event"], images),
+        "n_replays": sorted({min(count, known) for count in MEASURED["n_replays"]}),
+    }
 
 
 def _cuts(workload: Workload) -> list[int | str]:

@@ -49,6 +49,15 @@ def test_two_terms_that_always_come_together_are_named_and_keep_their_ratio() ->
         assert log(each.high / each.low) > 0.6 * 2 * 1.645 * sd, "the interval stays wide"
 
 
+def test_of_more_than_two_it_is_not_said_that_all_are_seen_in_one_row() -> None:
+    sizes = [kernel(operator, 3e3, cycles=4e3) for operator in ("conv2d", "linear")]
+    found = calibrate(vega(), sizes)
+    (joint,) = found.inseparable
+    assert {term.path for term in joint.terms} == {RATES["conv2d"], RATES["linear"], OVERHEAD}
+    assert "only seen together, some of them in each row" in str(joint)
+    assert "their sums are fitted" in str(joint)
+
+
 def test_a_second_size_tells_them_apart() -> None:
     rows = [*together(5, 1.5), kernel("linear", 1e7, calls=1, cycles=1.5e7 / numbers(vega(), RATES["linear"])[
         RATES["linear"]])]  # fmt: skip

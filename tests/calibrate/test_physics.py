@@ -83,3 +83,27 @@ def test_no_published_run_is_above_the_peak_of_its_core() -> None:
         for task, seconds in run.latency_s.items():
             if one is not None:
                 assert task_macs(task) / (seconds * run.clock_hz) < one.macs, run.name
+
+
+def test_a_row_without_macs_that_is_a_thousand_times_too_fast() -> None:
+    row = Measurement(dtype="fp32", operator="relu", elements=576, cores=8, cycles=917)
+    assert calibrate(load_board("vega"), [row]).rows
+    for factor in (1 / 1000, 1000):
+        with pytest.raises(UserError, match="is the unit in the header right"):
+            calibrate(load_board("vega"), [replace(row, cycles=917 * factor)])
+
+
+@pytest.mark.parametrize("clock", [120.0, 120e12])
+def test_a_clock_in_another_unit_is_told_at_the_clock_and_once(clock: float) -> None:
+    said = refusal(replace(ROW, clock_hz=clock))
+    assert said.startswith("measurements: line 3, clock_hz: ")
+    assert "runs at 120 MHz" in said
+    assert "MAC/cycle" not in said
+    assert not calibrate(BOARD, [replace(ROW, clock_hz=48e6, latency_s=0.4, power_w=None)]).implausible
+
+
+def test_a_row_whose_cost_the_profile_includes_elsewhere_is_refused() -> None:
+    row = Measurement(dtype="int8", operator="relu", elements=1000, clock_hz=120e6, latency_s=1e-3)
+    for keep in (False, True):
+        with pytest.raises(UserError, match="takes no time by the profile"):
+            calibrate(BOARD, [row], keep_implausible=keep)

@@ -88,3 +88,12 @@ def test_held_out_energy_is_held_out_power_times_held_out_time() -> None:
     alone = calibrate(BOARD, rows[1:])
     assert first.held_out_j == pytest.approx(alone.powers[0].value_w * first.held_out_s, rel=1e-6)
     assert first.energy_j == pytest.approx(0.040 * 0.25)
+
+
+def test_the_same_time_at_two_operating_points_of_one_clock_is_one_thing_and_two_powers() -> None:
+    rows = [row(power_w=0.042, operating_point="120MHz"), row(power_w=0.033, operating_point="120MHz-smps")]
+    found = calibrate(BOARD, rows)
+    assert {power.point for power in found.powers} == {"120MHz", "120MHz-smps"}
+    # Held out, neither is predicted by the other: what is left is the profile.
+    for each in found.rows:
+        assert each.held_out_s == pytest.approx(each.prior_s, rel=1e-12)

@@ -97,6 +97,7 @@ def test_the_same_quantity_twice(tmp_path: Path) -> None:
         ("12 ms", "must be a plain number; the unit stands in the header"),
         ("'12", "must be a plain number"),
         ("=1+1", "must be a plain number"),
+        ("١٢", "must be a plain number"),
     ],
 )
 def test_a_number_that_is_none(cell: str, said: str, tmp_path: Path) -> None:
@@ -167,6 +168,7 @@ def test_what_single_cells_cannot_know(row: str, said: str, tmp_path: Path) -> N
         (HEADER.encode(), "no rows"),
         (b"\xff\xfe\x00network", "not UTF-8"),
         (HEADER.replace(",", ";").encode() + b"\nresnet8;int8;120;3\n", "columns separated by semicolons"),
+        (HEADER.replace(",", "\t").encode() + b"\nresnet8\tint8\t120\t3\n", "columns separated by tabs"),
         (HEADER.encode() + b'\n"resnet8,int8,120,3\n', "not CSV"),
         (HEADER.encode() + b"\nres\x00net8,int8,120,3\n", "printable"),
         (HEADER.encode() + b"\n" + b"x" * 600 + b",int8,120,3\n", "at most 500"),
@@ -224,3 +226,15 @@ def test_words_of_kernel_tables_for_pulp(tmp_path: Path) -> None:
         "rate[pulp-fp32,linear,bwd_weight,fp32,8].mac_per_cycle",
         "rate[pulp-fp32,linear,bwd_input,fp32,8].mac_per_cycle",
     }
+
+
+def test_a_device_without_end_is_read_no_further_than_a_file_may_be() -> None:
+    rows, (problem,) = parse_measurements("/dev/zero")
+    assert not rows
+    assert f"at most {MOST_BYTES} bytes" in str(problem)
+
+
+def test_less_than_one_of_what_is_counted(tmp_path: Path) -> None:
+    found = mistakes(tmp_path, "operator,dtype,macs,calls,cycles\nconv2d,fp32,0.5,0.1,0.9\n")
+    assert [line.split(": ")[1] for line in found] == ["line 2, macs", "line 2, calls", "line 2, cycles"]
+    assert all("must be 1 at least" in line for line in found)

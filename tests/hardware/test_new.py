@@ -97,3 +97,19 @@ def test_the_lender_has_the_core() -> None:
         lender("cortex-m4", "vega")
     with pytest.raises(UnknownName, match="did you mean 'cortex-m4'"):
         lender("cortex-m45")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"level_bytes": {"SRAM": 131072, "flash": 0}}, "no memory for the program; a size for flash"),
+        ({"level_bytes": {"SRAM": 1e-6, "flash": 524288}}, "--level: SRAM="),
+        ({"level_bytes": {"SRAM": float("inf"), "flash": 524288}}, "--level: SRAM=inf"),
+        ({"sleep_power_w": 1e302}, "--sleep-uw"),
+        ({"power_w": 1e302}, "--power-mw"),
+    ],
+)
+def test_numbers_that_no_board_has(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        new_board(replace(FACTS, **changes))  # type: ignore[arg-type]
+    assert said in str(caught.value)

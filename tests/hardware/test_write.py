@@ -51,3 +51,10 @@ def test_comments_and_quotes_stay_harmless(tmp_path: Path) -> None:
     path.write_text(board_toml(board, ["two", ""], {}, {"own": 'says "so"'}), encoding="utf-8")
     assert load_board(path).title == 'a "quoted" \\ title'
     assert path.read_text(encoding="utf-8").startswith("# two\n#\n")
+
+
+def test_characters_that_toml_or_utf8_refuse_do_not_break_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "board.toml"
+    board = load_board("rp2040").model_copy(update={"title": "a\x7fb\udcffc\x00d"})
+    path.write_text(board_toml(board), encoding="utf-8")
+    assert load_board(path).title == "a\x7fb?c\x00d"

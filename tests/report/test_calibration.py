@@ -49,3 +49,14 @@ def test_the_text_counts_rows_and_names_each(found) -> None:  # type: ignore[no-
     assert "vega calibrated from some/kernels.csv: 21 rows" in said
     assert said.count("conv2d, ") >= 7
     assert said.endswith("  - written: x")
+
+
+def test_errors_beyond_the_frame_are_written_beside_each_other() -> None:
+    rows = [
+        Measurement(dtype="fp32", operator=operator, macs=1e6, cores=8, cycles=cycles)
+        for operator, cycles in (("linear", 2e5), ("conv2d", 2e6))
+    ]
+    figure = calibration_figure(calibration_info(calibrate(load_board("vega"), rows)))
+    places = {text.get_text(): (text.xy[1], text.xyann[0]) for text in figure.axes[1].texts}
+    assert len(places) >= 2
+    assert len(set(places.values())) == len(places)

@@ -51,6 +51,8 @@ class Case:
     row: Mapping[str, str]
     paths: tuple[str, ...]
     state: str = ""
+    layout: str = ""
+    """Where the tensors are, for a kernel that takes the loop's place."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def kernel_case(setting: Setting, kernel: Kernel, paths: tuple[str, ...]) -> Cas
     }  # fmt: skip
     return Case(
         f"{operator}_{pass_}_{dtype}", "timed", "dse_conv.h", conv_defines(shape, pass_, dtype),
-        shape.arena_bytes(pass_, dtype), 1, row, paths,
+        shape.arena_bytes(pass_, dtype), 1, row, paths, layout=shape.layout(pass_, dtype),
     )  # fmt: skip
 
 

@@ -77,6 +77,20 @@ class Geometry:
         stride = f" stride {max(self.strides)}" if max(self.strides) > 1 else ""
         return f"{read} to {written} by {window}{stride}"
 
+    def layout(self, pass_: str, dtype: str) -> str:
+        """Return where input, weights and output begin in ``dse_arena``, with their type and axes."""
+        axes = (
+            ("x", (*self.padded, self.inputs)),
+            ("w", (self.outputs, *self.taps, self.inputs // self.groups)),
+            ("y", (*self.positions, self.outputs)),
+        )
+        words = {1: "int8_t", 4: "int32_t" if pass_.endswith("_int8") else "float"}
+        parts, at = [], 0
+        for (name, sizes), size, width in zip(axes, self.sizes, WIDTHS[pass_, dtype], strict=True):
+            parts.append(f"{words[width]} {name}{''.join(f'[{extent}]' for extent in sizes)} at {at}")
+            at += aligned(size * width)
+        return ", ".join(parts)
+
     def smaller(self) -> Geometry:
         """Return the shape with half of its longer side, or else of its channels."""
         rows, columns = self.positions

@@ -97,6 +97,8 @@ def _loops(case: Case) -> Iterator[str]:
     for path in case.paths:
         yield f"/* {comment(path)} */"
     yield f"/* {comment(case.row['note'])} */"
+    if case.layout:
+        yield f"/* dse_arena: {case.layout} */"
     yield f"#define DSE_CASE {case.name}"
     for name, value in case.defines.items():
         yield f"#define {name} {value}"

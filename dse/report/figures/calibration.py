@@ -27,6 +27,8 @@ from dse.report.figures.style import (
 MOST: Final = 16
 """Rows that are named; of more, those with the largest held-out errors."""
 BAND: Final = 0.10
+BESIDE: Final = 42.0
+"""Points from one error beyond the frame to the next of the same row."""
 
 FloatArray = NDArray[np.float64]
 
@@ -123,12 +125,14 @@ def _errors(axes: Axes, info: CalibrationInfo, shown: NDArray[np.int64]) -> None
                      "markeredgewidth": 1.6},
         "fitted": {"marker": "o", "color": BLUE, "markersize": 5.0},
     }  # fmt: skip
+    beyond = np.zeros(len(shown))
     for name, values in errors.items():
         inside = np.abs(values) <= reach
         axes.plot(values[inside], places[inside], linestyle="", zorder=3, **looks[name])  # type: ignore[arg-type]
-        for value, place in zip(values[~inside], places[~inside], strict=True):
-            if np.isfinite(value):
-                _beyond(axes, float(value), float(place), reach, str(looks[name]["color"]))
+        for row in np.flatnonzero(np.isfinite(values) & ~inside).tolist():
+            color = str(looks[name]["color"])
+            _beyond(axes, float(values[row]), float(places[row]), reach, color, int(beyond[row]))
+            beyond[row] += 1
     axes.set_xlim(-reach, reach)
     axes.set_ylim(places.min() - 0.7, 0.7)
     axes.set_yticks(places, [_short(info.names[row]) for row in shown.tolist()], fontsize=8.5)
@@ -141,9 +145,12 @@ def _errors(axes: Axes, info: CalibrationInfo, shown: NDArray[np.int64]) -> None
     axes.set_title(f"error of each row{part}", fontsize=10.5)
 
 
-def _beyond(axes: Axes, value: float, place: float, reach: float, color: str) -> None:
-    """Write an error that lies outside the frame beside its right edge."""
-    axes.text(1.02 * reach, place, f"{value:+.0%}", ha="left", va="center", fontsize=8.5, color=color)
+def _beyond(axes: Axes, value: float, place: float, reach: float, color: str, before: int) -> None:
+    """Write an error that lies outside the frame beside its right edge, behind the ones ``before``."""
+    axes.annotate(
+        f"{value:+.0%}", (reach, place), (4 + BESIDE * before, 0), textcoords="offset points", ha="left",
+        va="center", fontsize=8.5, color=color, annotation_clip=False,
+    )  # fmt: skip
 
 
 def _short(name: str, most: int = 50) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from dse.workload.base import Shape
@@ -10,7 +10,8 @@ from dse.workload.build import INPUT
 from dse.workload.forward_only import VIEW, ForwardOnly
 from dse.workload.model.choice import without_pads
 from dse.workload.model.emission import Emission, slim
-from dse.workload.model.graph import COUNTED_OPERATIONS, INPUT_PREFIX, UNKNOWN, Constant, Model, Node
+from dse.workload.model.formulas import STATISTICS
+from dse.workload.model.graph import COUNTED_OPERATIONS, INPUT_PREFIX, UNKNOWN, Constant, Model, Node, is_same
 from dse.workload.model.layout import moved
 from dse.workload.model.lower import emit
 from dse.workload.model.options import NodeRow
@@ -41,12 +42,29 @@ def _row(emission: Emission, node: Node, *, merged: bool) -> NodeRow:
         source_operation=node.source_operation,
         shape=_shape(emission, node),
         macs=0 if merged else _macs(emission, node),
-        parameters=sum(constant.elements for constant in constants),
+        parameters=sum(constant.elements for constant in learnt(node)),
         parameter_bytes=sum(constant.stored_bytes for constant in constants),
         weight_bits=None if weight is None else _bits(weight),
         activation_bits=FLOAT_BITS if quantised is None else quantised.bits,
         becomes="folded" if merged else _becomes(emission, node),
     )
+
+
+def learnt(node: Node) -> Iterator[Constant]:
+    """Yield the constants that are parameters: stored in the file, and no statistics of a batch norm."""
+    for name, constant in node.constants.items():
+        if name not in STATISTICS and constant.stored_bytes:
+            yield constant
+
+
+def once(constants: Iterable[Constant]) -> Iterator[Constant]:
+    """Yield constants, those that several operations read once."""
+    seen: dict[str, list[Constant]] = {}
+    for constant in constants:
+        known = seen.setdefault(constant.name, [])
+        if not constant.name or not any(is_same(constant, other) for other in known):
+            known.append(constant)
+            yield constant
 
 
 def _weight(node: Node) -> Constant | None:

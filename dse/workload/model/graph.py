@@ -134,3 +134,14 @@ class Model:
     file_bytes: int
     notes: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+
+
+def is_same(constant: Constant, other: Constant) -> bool:
+    """Whether two constants of one name are one tensor of the file; formats let several have a name."""
+    if constant is other:
+        return True
+    if (constant.shape, constant.stored_bytes) != (other.shape, other.stored_bytes):
+        return False
+    if constant.values is None or other.values is None:
+        return constant.values is other.values
+    return np.array_equal(constant.values, other.values, equal_nan=True)

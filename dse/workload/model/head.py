@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 from typing import Final
 
 from dse.errors import Problem, UserError
-from dse.workload.base import Shape
 from dse.workload.model.graph import Constant, Node
 
 _BEHIND: Final = (
     "reshape", "transpose", "softmax", "relu", "relu6", "hard_swish", "batch_norm", "add", "subtract",
     "multiply", "divide", "global_avg_pool", "avg_pool", "max_pool", "reduce",
 )  # fmt: skip
-"""What may stand between the last layer and the output: none of it joins numbers of two classes."""
+"""What may stand between the last layer and the output."""
 _WEIGHTED: Final = ("linear", "conv")
 
 
@@ -31,14 +31,12 @@ def with_classes(
         chain.append(by_name[chain[-1].inputs[0]])
     head = chain[-1]
     weight = head.constants.get("weight")
-    if (
-        head.operation not in _WEIGHTED
-        or weight is None
-        or not weight.shape
-        or head.attributes.get("groups", 1) != 1
-    ):
-        found = f"{head.name} ({head.source_operation}) stands before the output"
-        raise UserError(Problem(file, "classes", found, "a linear layer or a convolution can be replaced"))
+    found = f"{head.name} ({head.source_operation}) stands before the output"
+    refusal = UserError(Problem(file, "classes", found, "a linear layer or a convolution can be replaced"))
+    if head.operation not in _WEIGHTED or weight is None or not weight.shape:
+        raise refusal
+    if head.attributes.get("groups", 1) != 1 or prod(by_name[output].shape or ()) != weight.shape[0]:
+        raise refusal  # one output for each of its own, so that another number of them is the same network
     if weight.shape[0] == classes:
         return tuple(nodes), ()
     return _replaced(nodes, chain, weight.shape[0], classes)
@@ -48,29 +46,36 @@ def _replaced(
     nodes: Sequence[Node], chain: Sequence[Node], old: int, classes: int
 ) -> tuple[tuple[Node, ...], tuple[str, ...]]:
     changed: dict[str, Node] = {}
-    before: Node | None = None
-    axis: int | None = None  # of the outputs, where the layer or an operation behind it says so
+    place: int | None = None
     for node in reversed(chain):
-        alike = before is not None and node.operation != "transpose" and node.shape == before.shape
-        axis = node.channel_axis if node.channel_axis is not None else axis if alike else None
-        changed[node.name] = _resized(node, old, classes, axis)
-        before = node
+        place = _place(node, place, old)
+        changed[node.name] = _resized(node, place, old, classes)
     note = f"{chain[-1].name} gives {classes} outputs in place of {old}: its weights are left out"
     return tuple(changed.get(node.name, node) for node in nodes), (note,)
 
 
-def _resized(node: Node, old: int, classes: int, axis: int | None) -> Node:
-    constants = {name: _emptied(constant, old, classes) for name, constant in node.constants.items()}
-    shape = None if node.shape is None else _swapped(node.shape, old, classes, axis)
-    return replace(node, shape=shape, constants=constants, quantisation=None)
-
-
-def _swapped(shape: Shape, old: int, classes: int, axis: int | None) -> Shape:
-    """Replace the axis of the old outputs: ``axis``, or else the last of their size."""
-    if axis is not None and axis < len(shape) and shape[axis] == old:
-        return (*shape[:axis], classes, *shape[axis + 1 :])
+def _place(node: Node, before: int | None, old: int) -> int | None:
+    """Return the axis of the outputs in what ``node`` gives; ``before`` is that in what it reads."""
+    shape = node.shape or ()
+    order = list(node.attributes.get("permutation", ()))
+    if node.operation == "transpose":
+        before = order.index(before) if before in order else None
+    elif node.channel_axis is not None:
+        before = node.channel_axis
+    elif node.operation == "reshape":
+        before = None
+    if before is not None and before < len(shape) and shape[before] == old:
+        return before
     places = [place for place, size in enumerate(shape) if size == old]
-    return tuple(classes if place in places[-1:] else size for place, size in enumerate(shape))
+    return places[-1] if places else None
+
+
+def _resized(node: Node, place: int | None, old: int, classes: int) -> Node:
+    constants = {name: _emptied(constant, old, classes) for name, constant in node.constants.items()}
+    shape = node.shape
+    if shape is not None and place is not None:
+        shape = (*shape[:place], classes, *shape[place + 1 :])
+    return replace(node, shape=shape, constants=constants, quantisation=None)
 
 
 def _emptied(constant: Constant, old: int, classes: int) -> Constant:

@@ -20,7 +20,7 @@ from dse.workload.model import moving, weighted
 from dse.workload.model.choice import Choice, choose, no_vector
 from dse.workload.model.emission import NO_SHAPE, Emission, Value, shape_of
 from dse.workload.model.fold import Weights
-from dse.workload.model.graph import ELEMENT_OPERATIONS, Model, Node, Quantisation
+from dse.workload.model.graph import ELEMENT_OPERATIONS, Constant, Model, Node, Quantisation, is_same
 from dse.workload.model.head import with_classes
 from dse.workload.model.options import ImportOptions, Lowered
 from dse.workload.parameters import parameter_shapes
@@ -166,7 +166,7 @@ def _built(model: Model, emission: Emission, classes: int) -> Workload:
     keys = {layer.name: layer.name for layer in layers}
     assembly = Assembly(model.file, layers, emission.shapes[INPUT], keys=keys)
     source = (
-        f"imported from {PurePath(model.file).name}, {model.format} written by {model.producer or 'unknown'}"
+        f"imported from {PurePath(model.file).name}, {model.format}, producer {model.producer or 'unknown'}"
     )
     title = f"{model.name}, {shape_text(emission.shapes[INPUT])}, {classes} outputs"
     return build_workload(
@@ -214,9 +214,24 @@ def _quantisation(emission: Emission) -> dict[str, Quantisation]:
     return found
 
 
+def _shared(emission: Emission) -> list[str]:
+    """Say which layers share their weights in the file, and do not here."""
+    owners: list[tuple[Constant, list[str]]] = []
+    for weights in _records(emission):
+        weight = weights.weight
+        alike = (names for known, names in owners if weight.name == known.name and is_same(weight, known))
+        names = next(alike, None) if weight.name else None
+        if names is None:
+            owners.append((weight, [weights.layer]))
+        else:
+            names.append(weights.layer)
+    rule = "each holds its own here"
+    return [f"{', '.join(names)} share their weights in the file; {rule}" for _, names in owners if names[1:]]
+
+
 def _summary(emission: Emission) -> list[str]:
     """Say what was folded, and what runs forward only."""
-    notes = []
+    notes = _shared(emission)
     if emission.folded:
         notes.append(f"operations folded into the weights before them: {len(emission.folded)}")
     ahead: dict[str, int] = {}

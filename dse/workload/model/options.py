@@ -70,7 +70,8 @@ class NodeRow:
     """One operation of a model file for people: what it costs, and what the planner takes it for.
 
     ``shape`` is without batch, channels first, and None where it is not known; ``macs`` is None where nobody
-    can say. ``becomes`` is a layer kind, ``"forward only"``, ``"view"``, ``"folded"`` (into another layer's
+    can say. ``parameters`` learn; the statistics of a batch norm do not, and are in ``parameter_bytes``.
+    ``becomes`` is a layer kind, ``"forward only"``, ``"view"``, ``"folded"`` (into another layer's
     numbers) or ``"unknown"``.
     """
 

@@ -233,7 +233,7 @@ _AFFINE: Final = ("add", "multiply", "subtract", "divide")
 def _into_norm(emission: Emission, node: Node, value: Value) -> Value | None:
     """Let a batch norm that runs forward only take a constant per channel into its own; None elsewhere."""
     norm = emission.layers.get(value.layer)
-    if not isinstance(norm, ForwardOnly) or norm.operation != "batch_norm" or not value.sole:
+    if not isinstance(norm, ForwardOnly) or norm.operation != "affine" or not value.sole:
         return None
     if min(norm.weights, norm.biases) < value.shape[0]:
         return None

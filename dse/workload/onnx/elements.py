@@ -231,6 +231,7 @@ def reduce_to_index(call: Call) -> Made:
 ELEMENT_RULES: Final[dict[str, Rule]] = {
     "Relu": plain("relu"), "Sigmoid": plain("sigmoid"), "Tanh": plain("tanh"), "Exp": plain("exp"),
     "Log": plain("log"), "Sqrt": plain("sqrt"), "Abs": plain("abs"), "Neg": plain("negate"),
+    "Reciprocal": plain("power", exponent=-1.0),
     "HardSigmoid": plain("hard_sigmoid", alpha=0.2, beta=0.5), "HardSwish": plain("hard_swish"),
     "Elu": plain("elu", alpha=1.0), "LeakyRelu": plain("leaky_relu", alpha=0.01),
     "Swish": plain("swish", alpha=1.0), "Gelu": gelu, "Clip": clip, "PRelu": prelu, "Pow": power,
@@ -245,7 +246,7 @@ ELEMENT_RULES: Final[dict[str, Rule]] = {
 SAME_SHAPE: Final = (
     "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Bernoulli", "BitwiseNot", "Ceil", "Celu", "Cos",
     "Cosh", "CumSum", "CumProd", "Erf", "Floor", "Hardmax", "IsInf", "IsNaN", "LRN", "LpNormalization",
-    "MeanVarianceNormalization", "Mish", "Not", "Reciprocal", "Round", "Selu", "Shrink", "Sign", "Sin",
+    "MeanVarianceNormalization", "Mish", "Not", "Round", "Selu", "Shrink", "Sign", "Sin",
     "Sinh", "Softplus", "Softsign", "Tan", "ThresholdedRelu", "Trilu", "RMSNormalization", "ScatterND",
     "ScatterElements", "Scatter", "RandomUniformLike", "RandomNormalLike", "EyeLike",
     "SimplifiedLayerNormalization", "RequantShift", "QuickGelu", "ReverseSequence", "TensorScatter",

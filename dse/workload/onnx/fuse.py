@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from math import isclose, pi, sqrt
+from math import isclose, pi, prod, sqrt
 from typing import Any, Final
 
 import numpy as np
 
 from dse.workload.model.graph import Constant, Node
+from dse.workload.onnx.softmax import softmax
 
 
 @dataclass
@@ -204,11 +205,32 @@ def _error_function(graph: Graph, one_plus: Node, x: str) -> tuple[str, list[str
         return None
     total = graph.inner(outer[0], "add")
     cubes = [name for name in total.inputs if name != x] if total else []
-    small = graph.scaled(cubes[0]) if len(cubes) == 1 else None
-    cube = graph.inner(small[0], "power") if small and _near(small[1], 0.044715) else None
-    if total is None or cube is None or cube.inputs[0] != x or cube.attributes.get("exponent") != 3:
+    cube = _power_of(graph, cubes[0], x) if len(cubes) == 1 else None
+    if total is None or cube is None or cube[1] != 3 or not _near(cube[0], 0.044715):
         return None
-    return "tanh", [curve.name, curve.inputs[0], total.name, cubes[0], cube.name]
+    return "tanh", [curve.name, curve.inputs[0], total.name, *cube[2]]
+
+
+def _power_of(
+    graph: Graph, name: str, x: str, levels: int = 4
+) -> tuple[float, float, list[str]] | None:  # fmt: skip
+    """Return factor, exponent and private pieces of a tensor that is a power of ``x``; None for any other."""
+    if name == x or not levels:
+        return (1.0, 1.0, []) if name == x else None
+    node = graph.inner(name, "power")
+    if node is not None:
+        exponent = node.attributes.get("exponent")
+        return (1.0, exponent, [name]) if exponent is not None and node.inputs == (x,) else None
+    node = graph.inner(name, "multiply") or graph.inner(name, "divide")
+    scale = 1.0 if node is not None and node.operation == "multiply" and len(node.inputs) == 2 else None
+    if node is not None and scale is None:
+        scale = factor(node)
+    parts = [_power_of(graph, source, x, levels - 1) for source in node.inputs] if node and scale else []
+    found = [part for part in parts if part is not None]
+    if not found or len(found) < len(parts) or scale is None:
+        return None
+    product = scale * prod(part[0] for part in found)
+    return product, sum(part[1] for part in found), [name, *(piece for part in found for piece in part[2])]
 
 
 # --- normalisation and biases ---
@@ -303,7 +325,7 @@ def linear_bias(graph: Graph, node: Node) -> bool:
 
 
 PATTERNS: Final[tuple[Callable[[Graph, Node], bool], ...]] = (
-    bounded, hard_sigmoid, late_hard_swish, gated, gelu, layer_norm, norm_parts, linear_bias,
+    bounded, hard_sigmoid, late_hard_swish, gated, gelu, layer_norm, norm_parts, linear_bias, softmax,
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The kernels once more, as slow loops over numpy arrays; nothing is shared with the C files but the layout."""
+"""The kernels once more, as slow loops over numpy arrays; only the layout is shared with the C files."""
 
 from __future__ import annotations
 

@@ -52,15 +52,12 @@ def compiled(folder: Path, cases: list[Case], *flags: str) -> Path:
     return program
 
 
-@pytest.fixture(scope="module", params=["", "-U__SSE2__"], ids=["square root", "no square root"])
-def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Ran]:
+def run_here(folder: Path, cases: list[Case], *flags: str) -> dict[str, Ran]:
+    """Compile and run cases on this computer."""
     if tool("cc") is None:
         pytest.skip("no C compiler for this computer")
-    folder = tmp_path_factory.mktemp("kernels")
-    cases = {case.name: case for case in every_case(folder)}
-    flags = [request.param] if request.param else []
-    data = run(compiled(folder / "c", list(cases.values()), *flags)).stdout
-    found, at = {}, 0
+    data = run(compiled(folder / "c", cases, *flags)).stdout
+    found, at, own = {}, 0, {case.name: case for case in cases}
     while at < len(data):
         end = data.index(b"\n", at)
         name, arena, size = data[at:end].decode().split()
@@ -69,9 +66,17 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         output, at = data[at : at + int(size)], at + int(size)
         end = data.index(b"\n", at)
         macs, plain = data[at:end].decode().split()
-        found[name] = Ran(cases[name], before, output, int(macs), plain == "1")
+        found[name] = Ran(own[name], before, output, int(macs), plain == "1")
         at = end + 1
-    assert len(found) == len(cases) == len(OPERATORS) * len(WIDTHS) + len(element_kinds())
+    assert found.keys() == own.keys()
+    return found
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Ran]:
+    folder = tmp_path_factory.mktemp("kernels")
+    found = run_here(folder, every_case(folder))
+    assert len(found) == len(OPERATORS) * len(WIDTHS) + len(element_kinds())
     return found
 
 
@@ -85,7 +90,8 @@ def geometry(defines: Mapping[str, int | str]) -> Geometry:
 
     channels = int(defines.get("DSE_CHANNELS", 0))
     return Geometry(
-        int(defines.get("DSE_IN", channels)), int(defines.get("DSE_OUT", channels)), int(defines["DSE_GROUPS"]),
+        int(defines.get("DSE_IN", channels)), int(defines.get("DSE_OUT", channels)),
+        int(defines["DSE_GROUPS"]),
         pair("TAP_*"), pair("STRIDE_*"), pair("APART_*"), pair("*_OUT"),
     )  # fmt: skip
 
@@ -157,8 +163,8 @@ def test_an_element_operation_computes_what_the_slow_loop_does(
     update = operation.startswith("update_")
     narrow = dtype == "int8" and not update and operation != "quantise"
     kind = np.int8 if narrow or operation in ("dequantise", "unpack") else np.float32
-    written = np.int8 if operation in ("quantise", "unpack") or (dtype == "int8" and operation != "dequantise") else (
-        np.float32)  # fmt: skip
+    small = operation in ("quantise", "unpack") or (dtype == "int8" and operation != "dequantise")
+    written = np.int8 if small else np.float32
     found = np.frombuffer(one.output, written)
     if pools:
         shape = geometry(defines)
@@ -189,3 +195,12 @@ def test_elements_of_a_row_are_those_of_the_cost_model(
     counts = element_count(workload)
     own = [counts[i] for i, layer in enumerate(workload.layers) if layer.element_operation == operation]
     assert int(ran[f"{operation}_fwd_fp32"].case.row["elements"]) == max(own)
+
+
+def test_a_core_without_a_square_root_takes_the_same_steps(ran: Mapping[str, Ran], tmp_path: Path) -> None:
+    names = ("update_adam_update_fp32", "update_lars_update_fp32")
+    cases = [case for case in every_case(tmp_path) if case.name in names]
+    slow = run_here(tmp_path, cases, "-U__SSE2__")
+    for name in names:
+        one, other = (np.frombuffer(each[name].output, np.float32) for each in (ran, slow))
+        np.testing.assert_allclose(one, other, rtol=3e-6, atol=1e-7)

@@ -1,4 +1,4 @@
-"""Whole folders: compiled for every core, run on this computer and in an emulator, and the rows they print."""
+"""Whole folders: compiled for every core, run on this computer and in an emulator, and what they print."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dse.calibrate.bench.cases import COLUMNS, Case
 from dse.calibrate.bench.source import CASES, CORES, SHARED, c_string, cells, comment
 from dse.calibrate.resolve import Resolver
 from dse.hardware import load_board
+from dse.vocabulary import OPERATORS
 from tests.calibrate.bench.networks import FREESTANDING, every_case, run, tool, write_sources
 
 DATA = Path(__file__).parent / "data"
@@ -132,8 +133,9 @@ int main(void) { dse_bench_main(); return 0; }
 def on_this_computer(folder: Path, place: Path, *flags: str, step: int = 1000, extra: str = "") -> str:
     """Return what the program prints here, with a counter that goes up by ``step`` when it is read."""
     (place / "host.c").write_text(HOST.replace("STEP", str(step)).replace("EXTRA", extra), encoding="utf-8")
-    found = run(needed("cc"), *FREESTANDING, CLOCK, "-DDSE_OWN_CYCLES", f"-I{folder}", *flags, folder / CASES,
-                folder / "dse_bench.c", folder / "dse_port.c", place / "host.c", "-o", place / "host")  # fmt: skip
+    sources = [folder / CASES, folder / "dse_bench.c", folder / "dse_port.c", place / "host.c"]
+    found = run(needed("cc"), *FREESTANDING, CLOCK, "-DDSE_OWN_CYCLES", f"-I{folder}", *flags, *sources,
+                "-o", place / "host")  # fmt: skip
     assert found.returncode == 0, found.stderr.decode()
     return run(place / "host").stdout.decode()
 
@@ -144,7 +146,7 @@ def test_the_program_prints_the_rows_of_the_template(folder: Path, tmp_path: Pat
     found = rows(printed)
     cycles = COLUMNS.index("cycles")
     assert found[0] == wanted[0] == list(COLUMNS)
-    assert [row[:cycles] + [""] + row[cycles + 1 :] for row in found[1:]] == wanted[1:]
+    assert [[*row[:cycles], "", *row[cycles + 1 :]] for row in found[1:]] == wanted[1:]
     timed = [row for row in found[1:] if row[COLUMNS.index("library")]]
     assert timed
     assert {row[cycles] for row in timed} == {"1000"}  # each reading is 1000 later than the one before
@@ -195,18 +197,19 @@ def test_it_runs_in_an_emulator_and_its_rows_are_read(folder: Path, tmp_path: Pa
     # The emulator has no DWT cycle counter: SysTick counts its virtual time, so only the form is looked at.
     emulator, program = needed("qemu-system-arm"), tmp_path / "bench.elf"
     sources = [folder / name for name in (CASES, "dse_bench.c", "dse_port.c", "dse_put_semihosting.c")]
-    found = run(needed(ARM), *CORES["cortex-m4"].split(), *FREESTANDING, "-ffp-contract=fast", CLOCK, "-DDSE_SYSTICK",
-                "-DDSE_MARKER_MS=1u", "-DDSE_PAUSE_MS=1u", "-DDSE_RUNS=3", f"-I{folder}", "-nostdlib", "-T",
-                DATA / "mps2.ld", DATA / "startup.c", *sources, "-lgcc", "-o", program)  # fmt: skip
+    short = ("-DDSE_SYSTICK", "-DDSE_MARKER_MS=1u", "-DDSE_PAUSE_MS=1u", "-DDSE_RUNS=3")
+    flags = (*CORES["cortex-m4"].split(), *FREESTANDING, "-ffp-contract=fast", CLOCK, *short, f"-I{folder}")
+    linked = ("-nostdlib", "-T", DATA / "mps2.ld", DATA / "startup.c", *sources, "-lgcc", "-o", program)
+    found = run(needed(ARM), *flags, *linked)
     assert found.returncode == 0, found.stderr.decode()
-    ran = run(emulator, "-M", "mps2-an386", "-display", "none", "-monitor", "none", "-serial", "null", "-chardev",
-              "stdio,id=out", "-semihosting-config", "enable=on,target=native,chardev=out", "-icount", "shift=2",
-              "-kernel", program, seconds=60)  # fmt: skip
+    quiet = ("-display", "none", "-monitor", "none", "-serial", "null", "-icount", "shift=2")
+    speaks = ("-chardev", "stdio,id=out", "-semihosting-config", "enable=on,target=native,chardev=out")
+    ran = run(emulator, "-M", "mps2-an386", *quiet, *speaks, "-kernel", program, seconds=60)
     printed = ran.stdout.decode()
     assert ran.returncode == 0, printed + ran.stderr.decode()
     wanted = rows((folder / "template.csv").read_text(encoding="utf-8"))
     cycles = COLUMNS.index("cycles")
-    assert [row[:cycles] + [""] + row[cycles + 1 :] for row in rows(printed)[1:]] == wanted[1:]
+    assert [[*row[:cycles], "", *row[cycles + 1 :]] for row in rows(printed)[1:]] == wanted[1:]
     text = "\n".join(
         line for line in printed.splitlines() if ",plain-c," in line or line.startswith("operator")
     )
@@ -217,9 +220,10 @@ def test_it_runs_in_an_emulator_and_its_rows_are_read(folder: Path, tmp_path: Pa
     assert len(measured) == text.count("plain-c")
     assert all(row.cycles and row.library == "plain-c" for row in measured)
     # Sums of bytes in the emulator are those on this computer: the kernels did the same work.
-    sums = re.findall(r"^# (\w+): .* check sum (\w+)$", printed, re.M)
+    sums = rf"^# ((?:{'|'.join(OPERATORS)})_\w+): .* check sum (\w+)$"
     here = on_this_computer(folder, tmp_path, "-DDSE_MARKER_MS=0u")
-    assert set(re.findall(r"^# (\w+): .* check sum (\w+)$", here, re.M)) == set(sums)
+    assert re.findall(sums, printed, re.M)
+    assert re.findall(sums, here, re.M) == re.findall(sums, printed, re.M)
 
 
 def test_make_builds_the_archive_with_files_of_the_user(folder: Path, tmp_path: Path) -> None:
@@ -263,8 +267,8 @@ def test_the_page_lists_what_is_measured_and_what_is_left(found: Benchmarks, fol
 def test_any_name_is_a_string_of_c(text: str, tmp_path: Path) -> None:
     source = tmp_path / "text.c"
     said = comment(text + " */ int broken; /*")
-    source.write_text(f"/* {said} */\n#include <stdio.h>\nint main(void) {{ fputs({c_string(text)}, stdout); }}\n",
-                      encoding="utf-8")  # fmt: skip
+    body = f"int main(void) {{ fputs({c_string(text)}, stdout); }}\n"
+    source.write_text(f"/* {said} */\n#include <stdio.h>\n{body}", encoding="utf-8")
     built = run(needed("cc"), "-std=c99", "-Wall", "-Wextra", "-Werror", source, "-o", tmp_path / "text")
     assert built.returncode == 0, built.stderr.decode()
     assert run(tmp_path / "text").stdout.decode() == text

@@ -15,7 +15,7 @@ TYPES = {
     "float32": tflite.TensorType.FLOAT32, "float16": tflite.TensorType.FLOAT16,
     "int32": tflite.TensorType.INT32, "int64": tflite.TensorType.INT64, "int16": tflite.TensorType.INT16,
     "int8": tflite.TensorType.INT8, "uint8": tflite.TensorType.UINT8, "int4": tflite.TensorType.INT4,
-    "bool": tflite.TensorType.BOOL,
+    "bool": tflite.TensorType.BOOL, "resource": tflite.TensorType.RESOURCE,
 }  # fmt: skip
 
 
@@ -29,6 +29,15 @@ class Scheme:
     details: int = 0
 
 
+@dataclass(frozen=True)
+class Sparse:
+    """How a tensor is stored sparsely: per level a size, or the ends of segments and their indices."""
+
+    order: Sequence[int]
+    levels: Sequence[int | tuple[Sequence[int], Sequence[int]]]
+    blocks: Sequence[int] = ()
+
+
 @dataclass
 class _Tensor:
     name: str
@@ -37,7 +46,7 @@ class _Tensor:
     data: bytes | None
     scheme: Scheme | None
     signature: Sequence[int] | None
-    sparse: bool
+    sparse: Sparse | None
     variable: bool
     buffer: int | None
 
@@ -61,7 +70,7 @@ class TfliteBuilder:
     def tensor(
         self, name: str, shape: Sequence[int], type_: str = "float32",
         data: NDArray[Any] | bytes | None = None, scheme: Scheme | None = None, *,
-        signature: Sequence[int] | None = None, sparse: bool = False, variable: bool = False,
+        signature: Sequence[int] | None = None, sparse: Sparse | None = None, variable: bool = False,
         buffer: int | None = None,
     ) -> int:  # fmt: skip
         """Add a tensor; ``data`` is written as it is, ``buffer`` overrides the number of its buffer."""
@@ -83,7 +92,7 @@ class TfliteBuilder:
         """Add an operator by the schema's word, or ``CUSTOM:code``, with fields of its options table."""
         outputs = [output] if isinstance(output, int) else list(output)
         self.operators.append(_Operator(kind, inputs, outputs, options, fields))
-        return outputs[0]
+        return outputs[0] if outputs else -1
 
     def finish(
         self, inputs: Sequence[int], outputs: Sequence[int], *, description: str = "written by a test",
@@ -119,7 +128,7 @@ class TfliteBuilder:
         name, shape = flat.CreateString(tensor.name), _numbers(flat, tensor.shape, np.int32)
         signature = _numbers(flat, tensor.signature, np.int32) if tensor.signature is not None else 0
         scheme = _scheme(flat, tensor.scheme) if tensor.scheme is not None else 0
-        sparsity = _sparsity(flat) if tensor.sparse else 0
+        sparsity = _sparsity(flat, tensor.sparse) if tensor.sparse is not None else 0
         tflite.TensorStart(flat)
         tflite.TensorAddShape(flat, shape)
         tflite.TensorAddType(flat, TYPES[tensor.type])
@@ -160,7 +169,11 @@ def _tables(flat: Any, tables: Sequence[int]) -> int:
 
 def _options(flat: Any, table: str, fields: Mapping[str, Any]) -> int:
     values = {
-        name: _numbers(flat, value, np.int32) if isinstance(value, tuple | list) else value
+        name: flat.CreateString(value)
+        if isinstance(value, str)
+        else _numbers(flat, value, np.int32)
+        if isinstance(value, tuple | list)
+        else value
         for name, value in fields.items()
     }
     getattr(tflite, f"{table}Start")(flat)
@@ -182,11 +195,39 @@ def _scheme(flat: Any, scheme: Scheme) -> int:
     return int(tflite.QuantizationParametersEnd(flat))
 
 
-def _sparsity(flat: Any) -> int:
-    order = _numbers(flat, (0, 1), np.int32)
+def _sparsity(flat: Any, sparse: Sparse) -> int:
+    levels = [_level(flat, level) for level in sparse.levels]
+    parts = (
+        _tables(flat, levels),
+        *(_numbers(flat, part, np.int32) for part in (sparse.order, sparse.blocks)),
+    )
     tflite.SparsityParametersStart(flat)
-    tflite.SparsityParametersAddTraversalOrder(flat, order)
+    tflite.SparsityParametersAddDimMetadata(flat, parts[0])
+    tflite.SparsityParametersAddTraversalOrder(flat, parts[1])
+    tflite.SparsityParametersAddBlockMap(flat, parts[2])
     return int(tflite.SparsityParametersEnd(flat))
+
+
+def _level(flat: Any, level: int | tuple[Sequence[int], Sequence[int]]) -> int:
+    lists = [] if isinstance(level, int) else [_places(flat, part) for part in level]
+    tflite.DimensionMetadataStart(flat)
+    if isinstance(level, int):
+        tflite.DimensionMetadataAddDenseSize(flat, level)
+    for name, (kind, table) in zip(("Segments", "Indices"), lists, strict=False):
+        tflite.DimensionMetadataAddFormat(flat, tflite.DimensionType.SPARSE_CSR)
+        getattr(tflite, f"DimensionMetadataAddArray{name}Type")(flat, kind)
+        getattr(tflite, f"DimensionMetadataAddArray{name}")(flat, table)
+    return int(tflite.DimensionMetadataEnd(flat))
+
+
+def _places(flat: Any, numbers: Sequence[int]) -> tuple[int, int]:
+    """Write whole numbers in the narrowest of the schema's three lists."""
+    most = max(numbers, default=0)
+    word, dtype = ("Uint8Vector", np.uint8) if most < 256 else ("Uint16Vector", np.uint16)
+    values = _numbers(flat, numbers, dtype)
+    getattr(tflite, f"{word}Start")(flat)
+    getattr(tflite, f"{word}AddValues")(flat, values)
+    return getattr(tflite.SparseIndexVector, word), int(getattr(tflite, f"{word}End")(flat))
 
 
 def _subgraph(

@@ -211,7 +211,7 @@ def test_a_node_called_input() -> None:
 
 def test_where_a_network_comes_from() -> None:
     found = lower(replace(small().model(), file="some/where/net.onnx")).workload
-    assert found.source == "imported from net.onnx, ONNX written by a test"
+    assert found.source == "imported from net.onnx, ONNX, producer a test"
     assert found.title == "net, 3x6x6, 5 outputs"
 
 
@@ -245,4 +245,22 @@ def test_rows_of_a_whole_file() -> None:
     assert [row.becomes for row in rows] == ["folded", "conv2d", "folded", "batch_norm", "flatten", "linear"]
     assert [row.macs for row in rows] == [0, 4 * 27 * 36, 0, 0, 0, 288]
     assert [row.shape for row in rows][1] == (4, 6, 6)
-    assert [row.parameters for row in rows] == [0, 108, 4, 16, 0, 290]
+    assert [row.parameters for row in rows] == [0, 108, 4, 8, 0, 290]
+
+
+@pytest.mark.parametrize("order", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_convolution_before_the_mean_is_a_head_too(order: str, keep: bool) -> None:
+    """As many positions along each axis as old classes: the axis of channels must be told from them."""
+    builder = Builder((3, 4, 4) if order == "NCHW" else (4, 4, 3), order)
+    builder.conv(6, (1, 1), name="body")
+    builder.node("relu")
+    builder.conv(4, (1, 1), name="head")
+    builder.node("relu")
+    builder.global_pool(keep=keep)
+    found = lower(builder.model(), ImportOptions(classes=7))
+    assert found.workload.classes == 7
+    names = [layer.name for layer in found.workload.layers]
+    assert found.workload.shape_of(names.index("head")) == (7, 4, 4)
+    assert {name for name in found.parameters if name.startswith("head")} == set()
+    assert "head gives 7 outputs in place of 4: its weights are left out" in found.notes

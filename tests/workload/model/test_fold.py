@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,7 +64,7 @@ def test_a_tensor_that_others_read_is_not_scaled() -> None:
     builder.flatten()
     builder.linear(2)
     layers = lower(builder.model()).workload.layers
-    assert [layer.operation for layer in layers if layer.kind == "forward_only"] == ["batch_norm"]  # type: ignore[attr-defined]
+    assert [layer.operation for layer in layers if layer.kind == "forward_only"] == ["affine"]  # type: ignore[attr-defined]
 
 
 # --- networks at random ---
@@ -136,3 +138,55 @@ def test_random_networks(seed: int) -> None:
     first = np.moveaxis(builder.x, -1, 0) if ORDERS[seed % 2] == "NHWC" else builder.x
     for batch_norm in BATCH_NORM:
         check(builder, batch_norm, x=first)
+
+
+@pytest.mark.parametrize("operation", ["minimum", "maximum", "power"])
+def test_what_is_no_factor_and_no_shift_is_not_folded(operation: str) -> None:
+    builder = image("NCHW", 3, 5, 5)
+    first = builder.conv(4, (3, 3))
+    builder.scale(operation, 2.0)
+    builder.conv(2, (3, 3))
+    builder.flatten()
+    model = builder.model()
+    found = lower(model)
+    assert "forward_only" in kinds(found)
+    for part in ("weight", "bias"):
+        values = model.nodes[0].constants[part].values
+        np.testing.assert_array_equal(found.parameters[f"{first}.{part}"], values)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_batch_norm_that_runs_forward_only_takes_scale_and_shift(order: str) -> None:
+    """Caffe has them as layers of their own; a device does all three at once."""
+    builder = image(order, 4, 6, 6)
+    wide = (4, 1, 1) if order == "NCHW" else (4,)
+    builder.pool("max_pool", (2, 2))
+    normed = builder.batch_norm()
+    builder.scale("multiply", np.arange(1.0, 5).reshape(wide))
+    builder.scale("add", np.arange(1.0, 5).reshape(wide))
+    builder.conv(3, (3, 3))
+    builder.flatten()
+    found = lower(builder.model())
+    assert [layer.name for layer in found.workload.layers if layer.kind == "forward_only"] == [normed]
+    builder.nodes[-2] = replace(builder.nodes[-2], inputs=(normed,))  # what it scaled is read elsewhere
+    assert "multiply2" not in [layer.name for layer in lower(builder.model()).workload.layers]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_padded_pool_over_everything_is_a_mean(order: str) -> None:
+    builder = image(order, 3, 6, 5)
+    builder.conv(4, (1, 1))
+    builder.pool("avg_pool", (7, 6), stride=(1, 1), pads=((0, 1), (1, 0)), count_include_pad=False)
+    builder.conv(2, (1, 1))
+    builder.flatten()
+    assert "global_avg_pool" in kinds(check(builder))
+
+
+@pytest.mark.parametrize(("pads", "counts"), [(((0, 1), (1, 0)), True), (((0, 1), (0, 2)), False)])
+def test_other_padded_pools_are_no_means(pads: object, counts: bool) -> None:
+    builder = image("NCHW", 3, 6, 5)
+    builder.conv(4, (1, 1))
+    builder.pool("avg_pool", (7, 6), stride=(1, 1), pads=pads, count_include_pad=counts)
+    builder.flatten()
+    builder.linear(2)
+    assert "global_avg_pool" not in kinds(lower(builder.model()))

@@ -167,7 +167,7 @@ def test_pools_that_are_no_layer(name: str) -> None:
 
 
 CASES: dict[str, tuple[Shape, str]] = {
-    "before a convolution": ((4, 5, 5), "batch_norm"),
+    "before a convolution": ((4, 5, 5), "affine"),
     "a row of constants": ((4, 5, 5), "add"),
 }
 
@@ -176,7 +176,7 @@ CASES: dict[str, tuple[Shape, str]] = {
 def test_scales_with_nothing_to_go_into(name: str) -> None:
     shape, operation = CASES[name]
     builder = Builder(shape)
-    if operation == "batch_norm":
+    if operation == "affine":
         builder.batch_norm()
     else:
         builder.conv(4, (1, 1))
@@ -185,7 +185,7 @@ def test_scales_with_nothing_to_go_into(name: str) -> None:
     builder.global_pool()
     found = classifier(builder)
     assert operations(found) == [operation]
-    assert next(iter(ahead(found).values())).weights == (4 if operation == "batch_norm" else 5)
+    assert next(iter(ahead(found).values())).weights == (4 if operation == "affine" else 5)
 
 
 def test_a_tensor_added_to_itself() -> None:

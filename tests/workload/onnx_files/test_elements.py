@@ -50,6 +50,7 @@ def test_clip(case: str, tmp_path: Path) -> None:
         ("Abs", {}, "abs"),
         ("Exp", {}, "exp"),
         ("Sqrt", {}, "sqrt"),
+        ("Reciprocal", {}, "power"),
         ("Erf", {}, "unknown"),
         ("Floor", {}, "unknown"),
         ("Softplus", {}, "unknown"),
@@ -159,6 +160,35 @@ PIECES = {
             "half": number(0.5),
         },
         ["gelu"],
+    ),
+    "gelu by tanh, the cube by products": (
+        [
+            node("Mul", ["small", "x"], ["p"]),
+            node("Mul", ["x", "p"], ["q"]),
+            node("Mul", ["x", "q"], ["c"]),
+            node("Add", ["x", "c"], ["r"]),
+            node("Mul", ["width", "r"], ["s"]),
+            node("Tanh", ["s"], ["t"]),
+            node("Add", ["one", "t"], ["f"]),
+            node("Mul", ["half", "f"], ["h"]),
+            node("Mul", ["x", "h"], ["y"]),
+        ],
+        {"small": number(0.044715), "width": number(0.7978845608), "one": number(1), "half": number(0.5)},
+        ["gelu"],
+    ),
+    "a square in place of the cube": (
+        [
+            node("Mul", ["small", "x"], ["p"]),
+            node("Mul", ["x", "p"], ["c"]),
+            node("Add", ["x", "c"], ["r"]),
+            node("Mul", ["width", "r"], ["s"]),
+            node("Tanh", ["s"], ["t"]),
+            node("Add", ["one", "t"], ["f"]),
+            node("Mul", ["half", "f"], ["h"]),
+            node("Mul", ["x", "h"], ["y"]),
+        ],
+        {"small": number(0.044715), "width": number(0.7978845608), "one": number(1), "half": number(0.5)},
+        ["multiply", "multiply", "add", "multiply", "tanh", "add", "multiply", "multiply"],
     ),
     "another function with erf": (
         [node("Erf", ["x"], ["e"]), node("Add", ["e", "one"], ["f"]), node("Mul", ["x", "f"], ["y"])],
@@ -290,3 +320,18 @@ def test_shapes_that_do_not_go_together_are_a_fault(tmp_path: Path) -> None:
     assert found.nodes[-1].shape is None
     assert "Add 'sum'" in found.faults[0]
     assert "3x6x6" in found.faults[0]
+
+
+def test_long_products_of_products_are_left_alone(tmp_path: Path) -> None:
+    """Each reads the one before twice, so that a walk down every path would never end."""
+    nodes = [node("Mul", [f"p{i}", f"p{i}"], [f"p{i + 1}"]) for i in range(200)]
+    nodes += [
+        node("Add", ["p0", "p200"], ["r"]),
+        node("Mul", ["width", "r"], ["s"]),
+        node("Tanh", ["s"], ["t"]),
+        node("Add", ["one", "t"], ["f"]),
+        node("Mul", ["half", "f"], ["h"]),
+        node("Mul", ["p0", "h"], ["y"]),
+    ]
+    held = {"width": number(0.7978845608), "one": number(1), "half": number(0.5)}
+    assert "gelu" not in words(read(proto(nodes, {"p0": ["N", 4]}, ["y"], held), tmp_path))

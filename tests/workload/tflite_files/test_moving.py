@@ -225,3 +225,38 @@ def test_an_attention_block() -> None:
     assert nodes["q/heads"].attributes["permutation"] == (1, 0, 2)
     assert (nodes["scores"].shape, nodes["scores"].attributes["transpose_b"]) == ((2, 6, 6), True)
     assert (nodes["mixed"].operation, nodes["mixed"].shape) == ("matmul", (2, 6, 4))
+
+
+def blocked(image: Any, block: int) -> Any:
+    """DEPTH_TO_SPACE of an image (height, width, channels), element by element."""
+    height, width, channels = image.shape
+    out = np.empty((height * block, width * block, channels // block**2))
+    for row, column, channel in np.ndindex(out.shape):
+        part = (row % block) * block + column % block
+        out[row, column, channel] = image[row // block, column // block, part * out.shape[2] + channel]
+    return out
+
+
+@pytest.mark.parametrize("kind", ["DEPTH_TO_SPACE", "SPACE_TO_DEPTH"])
+def test_blocks_change_places_with_channels(kind: str) -> None:
+    deep = np.random.default_rng(0).random((2, 3, 12))
+    wide = blocked(deep, 2)
+    options = {"DEPTH_TO_SPACE": "DepthToSpaceOptions", "SPACE_TO_DEPTH": "SpaceToDepthOptions"}
+    before, after = (deep, wide) if kind == "DEPTH_TO_SPACE" else (wide, deep)
+    model = sole(kind, (1, *before.shape), (1, *after.shape), options[kind], BlockSize=2)
+    assert [node.operation for node in model.nodes] == ["reshape", "transpose", "reshape"]
+    found = before
+    for node in model.nodes:
+        found = found.transpose(node.attributes.get("permutation", range(found.ndim))).reshape(
+            node.shape or ()
+        )
+    np.testing.assert_array_equal(found, after)
+    assert not model.faults
+    assert not model.notes
+    assert model.outputs == ("y",)
+
+
+@pytest.mark.parametrize(("shape", "block"), [((1, 2, 2, 3), 2), ((1, 2, 2, 4), 0)])
+def test_blocks_that_do_not_fit_are_faults(shape: tuple[int, ...], block: int) -> None:
+    model = sole("DEPTH_TO_SPACE", shape, (1, 4, 4, 1), "DepthToSpaceOptions", BlockSize=block)
+    assert "blocks of" in model.faults[0] or "into blocks" in model.faults[0]

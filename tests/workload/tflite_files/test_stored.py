@@ -17,12 +17,12 @@ IN, OUT = Scheme((0.5,), (-3,)), Scheme((0.25,), (4,))
 
 def dense(
     weight: NDArray[Any] | bytes, type_: str, scheme: Scheme | None, *, shape: tuple[int, ...] = (2, 3),
-    activations: str = "int8", ends: tuple[Scheme | None, Scheme | None] = (IN, OUT), sparse: bool = False,
+    activations: str = "int8", ends: tuple[Scheme | None, Scheme | None] = (IN, OUT),
 ) -> Model:  # fmt: skip
     build = TfliteBuilder()
     source = build.tensor("x", (1, shape[1]), activations, scheme=ends[0])
     target = build.tensor("y", (1, shape[0]), activations, scheme=ends[1])
-    stored = build.tensor("w", shape, type_, weight, scheme, sparse=sparse)
+    stored = build.tensor("w", shape, type_, weight, scheme)
     build.operator("FULLY_CONNECTED", [source, stored, -1], target, "FullyConnectedOptions")
     return read(build, [source], [target])
 
@@ -186,12 +186,6 @@ def test_scales_that_make_no_sense_are_faults(scheme: Scheme | None, reason: str
 def test_activations_without_a_scale_are_faults() -> None:
     model = dense(ONES, "int8", Scheme((1.0,)), ends=(IN, None))
     assert model.faults == ("tensor 1 is int8 without a scale",)
-
-
-def test_sparse_weights_are_faults() -> None:
-    model = dense(ONES, "int8", Scheme((1.0,)), sparse=True)
-    assert "sparsely" in model.faults[0]
-    assert model.nodes[0].constants["weight"].values is None
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
