@@ -196,3 +196,18 @@ def test_a_task_without_data_keeps_the_usual_sizes(tmp_path: Path) -> None:
     task.write_text('[task]\ndata = { kind = "npz", path = "nowhere.npz" }\n', encoding="utf-8")
     choices = network_space("resnet8", ["stm32l4r5"], task=task).tables["choices"]
     assert (choices["images_per_event"], choices["n_replays"]) == (400, [50, 150, 500])
+
+
+def test_cuts_are_spread_over_the_upper_half(tmp_path: Path) -> None:
+    task = tmp_path / "task.toml"
+    task.write_text(TASK.format(first=3, per_class=40), encoding="utf-8")
+    found = network_space("mobilenet-v1", ["stm32l4r5"], task=task).tables["choices"]["cut"]
+    assert found == [13, 16, 20, 23, "last"]  # of 28 units
+
+
+def test_a_task_of_few_samples_is_asked_for_one_mini_batch(tmp_path: Path) -> None:
+    task = tmp_path / "task.toml"
+    few = TASK.format(first=3, per_class=2).replace("pretrain_per_class = 60", "pretrain_per_class = 5")
+    task.write_text(few, encoding="utf-8")
+    choices = network_space("resnet8", ["stm32l4r5"], classes=7, task=task).tables["choices"]
+    assert (choices["images_per_event"], choices["n_replays"]) == (10, [30])

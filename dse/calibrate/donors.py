@@ -72,7 +72,8 @@ def donors_for(run: Run, runs: Sequence[Run]) -> Donors | None:
 RATIO_SD: Final = 0.25
 """Scatter of the ratio between boards that is expected, counted as ``RATIO_RUNS`` runs.
 
-Published ratios have two modes, about 1.0 and 1.6: half a logarithm apart.
+Published ratios have two modes, about 1.0 and 1.6: half a logarithm apart. Settled after coverages of 80 to
+100 % had been seen on the published rows at other widths (docs/calibrate.md): no blind choice.
 """
 RATIO_RUNS: Final = 3.0
 _FALLBACK_ROUND: Final = "v9"

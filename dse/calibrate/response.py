@@ -157,7 +157,7 @@ def kernel_response(row: Measurement, setting: Setting) -> Response:
             entry: Any = board.rate(row.operator, pass_, setting.dtype, setting.library, setting.cores)
             calls = board.overhead(setting.library, setting.cores)
             cycles = float(kernel_cycles(row.macs / count, 1.0))
-            found.append({path_of(entry): cycles, path_of(calls): row.calls / count})
+            found.append({path_of(entry): cycles, path_of(calls): row.calls})
         else:
             entry = board.element_cost(row.operator, pass_, setting.dtype, setting.library, setting.cores)
             found.append({path_of(entry): row.elements / count})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from dse.errors import Problem, UserError
 from dse.workload.archive import read_arrays
@@ -11,6 +12,9 @@ from dse.workload.document import Document
 from dse.workload.graph import Workload
 from dse.workload.numbers import Numbers
 from dse.workload.parameters import number_problems, parameter_shapes
+
+MOST_PROBLEMS: Final = 20
+"""Faults of one file of numbers that are told."""
 
 
 def with_stored_numbers(
@@ -50,6 +54,11 @@ def _read(workload: Workload, document: Document) -> Numbers:
     named = {problem.key for problem in found.problems}
     faults = number_problems(workload, found.parameters, str(path))
     problems = [*found.problems, *(problem for problem in faults if problem.key not in named)]
+    if len(problems) > MOST_PROBLEMS:
+        more = Problem(
+            str(path), "", f"{len(problems) - MOST_PROBLEMS} more faults", "an .npz of this network"
+        )
+        problems = [*problems[:MOST_PROBLEMS], more]
     if problems:
         raise UserError(problems)
     numbers = Numbers(found.parameters, str(path))

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from dse.calibrate import Measurement
-from dse.calibrate.resolve import Resolver
 from dse.calibrate.response import priced_entries
 from dse.hardware import HardwareProfile, load_board
 
@@ -49,10 +48,3 @@ def measured(
 def numbers(board: HardwareProfile, *paths: str) -> dict[str, float]:
     known = priced_entries(board)
     return {path: known[path][1].value for path in paths}
-
-
-def seconds_of(board: HardwareProfile, row: Measurement) -> float:
-    """What the profile says of ``row``."""
-    found, problems = Resolver(board).row(row)
-    assert found is not None, problems
-    return found.prior_s

@@ -49,6 +49,11 @@ def test_every_shipped_board_is_edited_and_reads_back(name: str, tmp_path: Path)
             assert numbers[number].source == "calibrated_my_rows"
         else:
             assert numbers[number] == quantity
+    told = {term.term.path: (term.low, term.high) for term in found.terms if term.status != "prior"}
+    told |= {power.path: (power.low_w, power.high_w) for power in found.powers}
+    assert told.keys() == fitted.keys()
+    for number, interval in told.items():
+        assert (numbers[number].low_value, numbers[number].high_value) == pytest.approx(interval, rel=1e-5)
     assert board.name == "mine"
     assert board.workspaces == before.workspaces
     rows = "rows" if found.count > 1 else "row"

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.stats import t as student
 
 from dse.calibrate import calibrate
-from dse.calibrate.fit import Design, fit, student_90
+from dse.calibrate.fit import Design, fit, half_width, student_90
 from dse.calibrate.prior import NORMAL_90, Prior, Term, prior_sd, spread
 from dse.calibrate.response import Response
 from dse.hardware import Quantity
@@ -76,6 +76,14 @@ def test_a_cost_that_is_hidden_behind_bytes_is_found_where_it_must_be_higher() -
 @pytest.mark.parametrize("freedom", [2.0, 3.0, 5.0, 12.0, 80.0])
 def test_student_quantile_against_scipy(freedom: float) -> None:
     assert student_90(freedom) == pytest.approx(float(student.ppf(0.95, freedom)), rel=3e-3)
+
+
+def test_the_noise_counts_with_student_and_the_prior_with_the_normal_quantile() -> None:
+    """Variance 0.25 of one combination, 0.09 of it from the noise, at 3 degrees of freedom."""
+    slope = np.array([0.6, -0.8])
+    covariance, from_noise = np.diag([0.25, 0.25]), np.diag([0.09, 0.09])
+    expected = (2.353363**2 * 0.09 + 1.644854**2 * 0.16) ** 0.5
+    assert half_width(slope, covariance, from_noise, 3.0) == pytest.approx(expected, rel=1e-3)
 
 
 def test_an_interval_of_a_profile_is_ninety_percent_and_never_narrower_than_a_factor_of_two() -> None:
@@ -185,6 +193,15 @@ def test_the_null_model_is_the_geometric_mean_of_the_other_rows() -> None:
     assert found.rows[2].one_factor_s is None
 
 
+def test_the_null_model_prefers_rows_of_the_same_dtype() -> None:
+    rows = [kernel("linear", 1e5, cycles=1e5), kernel("conv2d", 2e5, cycles=1e5)]
+    fp16 = replace(kernel("linear", 1e5, cycles=3e4), dtype="fp16")
+    found = calibrate(vega(), [*rows, fp16])
+    clock = found.rows[0].row.setting.clock_hz
+    assert found.rows[0].one_factor_s == pytest.approx(1e5 * 0.5 / clock)
+    assert found.rows[2].one_factor_s == pytest.approx(1e5 * 0.5**0.5 / clock)
+
+
 def test_repeats_weigh_as_many_rows() -> None:
     """A mean of nine runs and one run of the same thing: the mean of logarithms leans nine to one."""
     one = kernel("linear", 1e6, cycles=9e5)
@@ -203,6 +220,15 @@ def test_a_prediction_of_what_was_not_measured_has_the_interval_of_its_prior() -
     known = dict(vega().numbers())[RATES["conv2d"]]
     assert value * 375e6 == pytest.approx(1e7 / known.value, rel=0.01)
     assert log(high / low) / 2 == pytest.approx(NORMAL_90 * prior_sd(known), rel=0.1)
+
+
+def test_a_prediction_of_what_was_measured_scatters_as_a_further_measurement_does() -> None:
+    row = kernel("linear", 1e7, cycles=9e6)
+    found = calibrate(vega(), [row])
+    value, low, high = found.predict(row)
+    reach = student_90(found.fit.freedom) * found.noise_sd
+    assert reach < log(high / value) < 1.5 * reach
+    assert value / low == pytest.approx(high / value)
 
 
 def test_a_large_table_takes_bounded_time() -> None:

@@ -9,6 +9,7 @@ import pytest
 from dse.calibrate import Measurement, calibrate, load_runs
 from dse.calibrate.mlperf import task_macs
 from dse.calibrate.physics import PEAKS, peak
+from dse.calibrate.profile import with_quantities
 from dse.errors import UserError
 from dse.hardware import list_boards, load_board
 
@@ -107,3 +108,14 @@ def test_a_row_whose_cost_the_profile_includes_elsewhere_is_refused() -> None:
     for keep in (False, True):
         with pytest.raises(UserError, match="takes no time by the profile"):
             calibrate(BOARD, [row], keep_implausible=keep)
+
+
+def test_a_rate_of_the_profile_raises_the_peak_of_its_own_dtype_alone() -> None:
+    board = load_board("vega")
+    path, rate = next(
+        each for each in board.numbers() if each[0].startswith("rate[") and ",fp16,8]" in each[0]
+    )
+    fast = with_quantities(board, {path: rate.model_copy(update={"value": 90.0, "high": 100.0})})
+    assert peak(fast, "fp16", 8).macs == 100.0 > peak(board, "fp16", 8).macs
+    assert peak(fast, "fp32", 8) == peak(board, "fp32", 8)
+    assert peak(fast, "fp16", 1) == peak(board, "fp16", 1)

@@ -34,6 +34,11 @@ def test_int8_inference_and_everything_else_are_two_powers() -> None:
     assert found["training_power_w"] == pytest.approx(0.055, rel=0.02)
 
 
+def test_the_rails_that_the_meter_has_to_see_are_named() -> None:
+    (power,) = calibrate(BOARD, [row(power_w=0.045)]).powers
+    assert power.domains == BOARD.operating_points[0].domains == ("mcu",)
+
+
 def test_mean_and_interval_by_hand() -> None:
     """Four powers, 5 % expected scatter as three rows, a prior of a factor of two."""
     powers = [0.040, 0.042, 0.044, 0.046]
@@ -79,6 +84,16 @@ def test_the_standby_of_attached_parts_is_no_power_of_the_chip() -> None:
     with_part, without = calibrate(board, rows).powers[0], calibrate(vega(), rows).powers[0]
     ratio = 0.06 / measured
     assert log(with_part.value_w / without.value_w) == pytest.approx(log(ratio), rel=0.05)
+
+
+def test_the_standby_of_a_memory_on_a_rail_that_the_meter_sees_belongs_to_the_power() -> None:
+    board = load_board("vega + hyperram-64")
+    rail = board.operating_points[0].domains[0]
+    inside = tuple(level.model_copy(update={"domain": rail}) for level in board.levels)
+    rows = [Measurement(dtype="fp32", operator="linear", macs=1e6, cycles=1e6, power_w=0.06)]
+    metered = calibrate(board.model_copy(update={"levels": inside}), rows).powers[0]
+    assert metered.value_w == calibrate(vega(), rows).powers[0].value_w
+    assert metered.value_w > calibrate(board, rows).powers[0].value_w
 
 
 def test_held_out_energy_is_held_out_power_times_held_out_time() -> None:

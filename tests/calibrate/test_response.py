@@ -100,3 +100,14 @@ def test_a_board_without_a_price_says_the_nearest() -> None:
     found, problems = Resolver(load_board("stm32l4r5")).row(row)
     assert found is None
     assert "stm32l4r5 computes nothing in fp16; did you mean 'fp32'? allowed: fp32, int8" in str(problems[0])
+
+
+def test_two_passes_of_a_kernel_are_two_calls_as_those_of_a_layer_are() -> None:
+    board = load_board("vega")
+    both = Measurement(
+        dtype="fp32", operator="linear", passes=("bwd_input", "bwd_weight"), macs=2e5, cores=8, clock_hz=375e6
+    )
+    alone = [replace(both, passes=(pass_,), macs=1e5) for pass_ in both.passes]
+    resolver = Resolver(board)
+    seconds = [row.prior_s for row in (resolver.row(each)[0] for each in (both, *alone)) if row is not None]
+    assert seconds[0] == pytest.approx(seconds[1] + seconds[2])

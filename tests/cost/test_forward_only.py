@@ -233,3 +233,34 @@ def test_a_plan_on_a_board_with_a_scratchpad_lists_its_tiles(tmp_path: Path) -> 
         ("frozen stage", "cells"), ("learning", "head"),
     ]  # fmt: skip
     found.check()
+
+
+def test_the_largest_operand_passes_in_eight_transfers_and_weights_once_per_step(tmp_path: Path) -> None:
+    pad = pad_of("vega")
+    product = forward_tiling(pad, load(ATTENTION, tmp_path), 1, 4).operands
+    assert (product["input"].transfers, product["output"].transfers) == (8, 1)
+    recurrent = load(LSTM, tmp_path)
+    tiling = forward_tiling(pad, recurrent, 0, 1)
+    assert {name: moved.transfers for name, moved in tiling.operands.items()} == {
+        "input": 1, "weights": STEPS, "output": 1,
+    }  # fmt: skip
+    assert operand_bytes(recurrent, recurrent.units[0], 4)["weights"] == 4 * LSTM_WEIGHTS
+    state = 6 * HIDDEN * 4  # four gates, the state and the cell state, in 32 bits
+    assert tiling.used_bytes == state + pad.buffers * ((TURNED + HIDDEN) / STEPS + LSTM_WEIGHTS / 8)
+
+
+def test_shares_add_up_beside_batch_norms_that_are_folded(tmp_path: Path) -> None:
+    norm = '  { kind = "batch_norm", name = "norm" },\n  { kind = "forward_only", name = "rows"'
+    text = ATTENTION.replace('  { kind = "forward_only", name = "rows"', norm).replace('embed"]', 'norm"]')
+    rows = demands(load(text, tmp_path))
+    for counted in (True, False):
+        assert sum(row.share for row in rows if row.counted == counted) == pytest.approx(1.0)
+
+
+def test_rules_without_elements_ask_for_no_price_of_them(tmp_path: Path) -> None:
+    workload = load(LSTM, tmp_path)
+    found = estimated(workload, load_board(BOARD), preset="qlr-cl", accept=["lstm"], intervals=False)
+    assert found.value("frozen_image_s") > 0
+    with pytest.raises(Unpriced) as caught:
+        estimated(workload, load_board(BOARD), accept=["lstm"])
+    assert [problem.key for problem in caught.value.problems] == ["copy"]

@@ -108,3 +108,12 @@ def test_a_board_may_price_them_forward_and_not_backward() -> None:
     assert fault.field == "pass_"
     (fault,) = ElementCost.faults({**given, "operation": "sigmoyd", "pass_": "fwd"})
     assert "did you mean 'sigmoid'?" in fault.allowed
+
+
+def test_what_was_accepted_before_bounds_nothing_else() -> None:
+    board = load_board("stm32l4r5")
+    known = derived_bound(board, "int8", counted=True)
+    wider = with_accepted(board, {("lstm", True): Bound(1e-6, 1e6)})
+    assert derived_bound(wider, "int8", counted=True) == known
+    assert known is not None
+    assert known.high < 1e6

@@ -113,3 +113,9 @@ def test_numbers_that_no_board_has(changes: dict[str, object], said: str) -> Non
     with pytest.raises(UserError) as caught:
         new_board(replace(FACTS, **changes))  # type: ignore[arg-type]
     assert said in str(caught.value)
+
+
+def test_rates_do_not_name_a_memory_that_is_left_out() -> None:
+    facts = replace(FACTS, like="vega", level_bytes={"L1": 0, "L2": 524288, "MRAM": 4194304})
+    assert {rate.weights_in for rate in load_board("vega").rates} >= {"L1"}
+    assert {rate.weights_in for rate in new_board(facts).rates} <= {"", "L2", "MRAM"}

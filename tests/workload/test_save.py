@@ -175,3 +175,9 @@ def test_nothing_is_left_where_nothing_can_be_saved(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a file"):
         save_network(load_network("ds-cnn"), tmp_path / "taken")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_signs_that_end_a_string_of_toml_come_back(tmp_path: Path) -> None:
+    title = 'a "title" \\ with \x7f \t \u2028 and \U0001f642'
+    network = replace(good(tmp_path), title=title)
+    assert load_network(save_network(network, tmp_path, name="signs")).title == title

@@ -42,6 +42,12 @@ def test_sizes_that_leave_weights_alone_may_change(tmp_path: Path) -> None:
             load_network(path, **change)  # type: ignore[arg-type]
 
 
+def test_a_new_head_excuses_no_other_misfit(tmp_path: Path) -> None:
+    path = save_network(good(tmp_path), tmp_path)
+    with pytest.raises(UserError, match=r"numbers of a.* do not fit this variant"):
+        load_network(path, classes=7, channels=1)
+
+
 # --- what is not believed ---
 
 
@@ -64,6 +70,10 @@ def with_nan(arrays: Arrays) -> Arrays:
 WRONG: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
     "unknown": (lambda a: {**a, "z.weight": np.zeros(3, np.float32)}, "z.weight: unknown; a layer"),
     "shape": (lambda a: {**a, "c.bias": np.zeros(5, np.float32)}, r"c.bias: shape \(5,\); must be \(4,\)"),
+    "turned": (
+        lambda a: {**a, "c.weight": np.ascontiguousarray(a["c.weight"].T)},
+        r"c.weight: shape .*; must be",
+    ),
     "type": (lambda a: {**a, "c.bias": np.zeros(4)}, "c.bias: numbers of type <f8; must be <f4"),
     "nan": (with_nan, "a.weight: NaN or infinite values"),
     "missing": (lambda a: {k: v for k, v in a.items() if k != "c.bias"}, "c.bias: missing; all parameters"),
@@ -266,3 +276,24 @@ def test_numbers_are_not_part_of_the_structure(tmp_path: Path) -> None:
     assert network.training_hash not in (bare.training_hash, network.content_hash)
     assert network != bare
     assert (bare.weights, bare.weights_sha256) == ("", "")
+
+
+def test_no_way_up_even_where_it_comes_back(tmp_path: Path) -> None:
+    path = save_network(good(tmp_path), tmp_path)
+    (tmp_path / "below").mkdir()
+    text = path.read_text(encoding="utf-8")
+    for name, fits in ((f"below/../{path.stem}.npz", False), (f"./{path.stem}.npz", True)):
+        path.write_text(text.replace(f'"{path.stem}.npz"', f'"{name}"'), encoding="utf-8")
+        if fits:
+            assert load_network(path).numbers
+        else:
+            with pytest.raises(UserError, match="in the folder of this file, or below it"):
+                load_network(path)
+
+
+def test_a_file_full_of_faults_is_told_in_few_lines(tmp_path: Path) -> None:
+    path = rewritten(tmp_path, lambda a: {**a, **{f"x{i}": np.zeros(1, np.float32) for i in range(500)}})
+    with pytest.raises(UserError) as caught:
+        load_network(path)
+    assert len(caught.value.problems) == 21
+    assert "480 more faults" in str(caught.value)

@@ -13,7 +13,7 @@ from dse.workload.model.graph import INPUT_PREFIX, Model, ModelInput, Node, Quan
 from dse.workload.model.lower import lower
 from dse.workload.model.options import ImportOptions
 from dse.workload.parameters import parameter_shapes
-from tests.workload.model.building import Builder
+from tests.workload.model.building import Builder, constant
 
 
 def small(*, softmax: bool = True) -> Builder:
@@ -231,6 +231,12 @@ def test_quantisation_goes_with_its_layer() -> None:
     assert found["first.weight"].scale.tolist() == [0.1, 0.2, 0.3, 0.4]
     row = node_rows(model)[0]
     assert (row.weight_bits, row.activation_bits) == (8, 8)
+    scaled = Node(
+        "gain", "multiply", (first.name,), first.shape, "MUL",
+        constants={"operand": constant("gain.operand", np.full(1, 2.0))},
+    )  # fmt: skip
+    model = replace(model, nodes=(first, scaled, replace(act, inputs=("gain",)), *rest))
+    assert "first.weight" not in lower(model).quantisation  # they are others now, of no such scales
 
 
 def test_rows_of_a_whole_file() -> None:

@@ -181,8 +181,8 @@ class Listener(nn.Module):
 
 
 def test_the_state_of_a_recurrent_layer_is_as_wide_as_its_hidden_units_wherever_they_stand() -> None:
-    network = dse.import_model(Listener(), input_shape=(5, 6)).workload
-    assert network.shapes[0] == (32, 5)
+    network = dse.import_model(Listener(), input_shape=(50, 6)).workload
+    assert network.shapes[0] == (32, 50)
     assert recurrent_bytes(network, network.units[0]) == 6 * 32 * 4
 
 
@@ -285,3 +285,55 @@ def test_parameters_are_those_of_torch_and_sharing_is_said() -> None:
     assert f"{count} parameters and {buffers} statistics of batch norms" in text
     again = [layer.name for layer in found.workload.layers if layer.name.startswith("again")]
     assert f"{', '.join(again)} share their weights in the file; each holds its own here" in text
+
+
+# --- what looks like a layer that learns, and is none ---
+
+
+class Forked(nn.Module):
+    """A view of a convolution that two read: a factor for one of them is not the convolution's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 2)
+        self.gain = nn.Parameter(torch.rand(8, 1) + 2.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.conv(x).flatten(2)
+        out: Tensor = self.head((rows * self.gain + rows).mean(-1))
+        return out
+
+
+class Doubled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        out: Tensor = self.head(torch.cat([x, x], 1).mean((2, 3)))
+        return out
+
+
+class Profile(nn.Module):
+    """A mean over channels and rows, which leaves the columns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.conv(x).mean((1, 2)))
+        return out
+
+
+AHEAD: dict[type[nn.Module], str] = {Forked: "multiply", Doubled: "concat", Profile: "reduce"}
+
+
+@pytest.mark.parametrize("make", AHEAD)
+def test_what_is_no_layer_that_learns_runs_forward_only(make: type[nn.Module]) -> None:
+    module = make().eval()
+    network = dse.import_model(module, input_shape=(3, 8, 8)).workload
+    operations = [getattr(network.layers[index], "operation", "") for index in network.forward_only]
+    assert [word for word in operations if word != "view"] == [AHEAD[make]]
+    np.testing.assert_array_equal(network.numbers["conv.weight"], module.conv.weight.detach().numpy())  # type: ignore[union-attr, operator]
