@@ -173,3 +173,11 @@ def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
     assert running.wait(timeout=60) == 130
     assert list(tmp_path.glob("runs/*")) == []
     assert list(tmp_path.glob("runs/.*")) == []
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31mb.onnx", "a\x9b2Jb.toml", "a\x07b.onnx"])
+def test_names_of_files_do_not_steer_the_terminal(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["model", "show", name]) == 2
+    said = capsys.readouterr().err
+    assert "a_" in said
+    assert all(letter == "\n" or letter.isprintable() for letter in said)

@@ -14,14 +14,14 @@ from dse.api.quick import is_network, network_space
 from dse.cli import run
 from dse.errors import UserError
 from dse.search.quick import FIXED, FREE
-from tests.workload.recurrent import LSTM, write
+from tests.workload.recurrent import GATED, write
 
 BASED = 'name = "small"\ntitle = "t"\nsource = "s"\nbase = "resnet8"\nwidth = 0.5\n'
 
 
 def test_what_is_a_network_and_what_a_space(tmp_path: Path) -> None:
     layered, based, space = (tmp_path / f"{name}.toml" for name in ("layered", "based", "space"))
-    layered.write_text(LSTM, encoding="utf-8")
+    layered.write_text(GATED, encoding="utf-8")
     based.write_text(BASED, encoding="utf-8")
     space.write_text('networks = ["resnet8"]\nboards = ["vega"]\n', encoding="utf-8")
     for name in ("resnet8", "resnet8@width=0.5", "own.onnx", "own.tflite@classes=3", "a/b.pt2", str(layered),
@@ -84,11 +84,11 @@ def test_the_front_is_that_of_the_same_space_in_a_file(
 def test_a_network_with_an_lstm_needs_its_price_accepted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    network, out = str(write(LSTM, tmp_path)), ["--out", str(tmp_path / "runs"), "--designs", "none"]
+    network, out = str(write(GATED, tmp_path)), ["--out", str(tmp_path / "runs"), "--designs", "none"]
     assert run(["explore", network, "--board", "stm32l4r5", *out]) == 2
     assert "--accept lstm=LOW..HIGH in MAC/cycle" in capsys.readouterr().err
-    found = network_space(network, ["stm32l4r5"], accept=["lstm", "copy"])
-    assert found.tables["accept"] == {"lstm": True, "copy": True}
+    found = network_space(network, ["stm32l4r5"], accept=["lstm", "sigmoid"])
+    assert found.tables["accept"] == {"lstm": True, "sigmoid": True}
     assert dse.explore(found).boards[0].counts.feasible
 
 
@@ -154,7 +154,7 @@ def test_accuracy_of_what_runs_forward_only_is_not_measured(tmp_path: Path) -> N
     pytest.importorskip("torch")
     task = tmp_path / "task.toml"
     task.write_text('[task]\ndata = "shapes"\n', encoding="utf-8")
-    found = network_space(str(write(LSTM, tmp_path)), ["stm32l4r5"], task=task, accept=["lstm", "copy"])
+    found = network_space(str(write(GATED, tmp_path)), ["stm32l4r5"], task=task, accept=["lstm", "sigmoid"])
     with pytest.raises(UserError) as caught:
         dse.explore(found)
     assert "it has layers that run forward only, which no training executes (cells (lstm))" in str(

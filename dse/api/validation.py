@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import time
 import tomllib
 from collections.abc import Mapping
@@ -121,7 +122,8 @@ def _require_options(budget_s: float | None, **given: int | None) -> None:
 def explored_folder(run: str | Path, out: str | Path) -> Path:
     """Return the folder of a run: ``run`` itself, or that of the exploration of this name under ``out``.
 
-    Raises UserError where there is neither.
+    Of an exploration that comes with the program it is the run with the program's own settings; of any other
+    the only one under ``out``. Raises UserError where there is none, or more than one.
     """
     place = Path(run)
     try:
@@ -130,12 +132,7 @@ def explored_folder(run: str | Path, out: str | Path) -> Path:
         there = False
     name = str(run)
     if there or name not in list_explorations():
-        if not there:
-            known = ", ".join(list_explorations())
-            raise UserError(
-                Problem(name, "", "no such folder or exploration", f"a run folder, or one of: {known}")
-            )
-        return place
+        return place if there else _only_run(name, out)
     space = load_space(name)
     settings = space.search
     folder = folder_name(space, method_for(space), settings.seed, settings.trials, DESIGNS[0])
@@ -146,9 +143,33 @@ def explored_folder(run: str | Path, out: str | Path) -> Path:
     return Path(out) / folder
 
 
+def _only_run(name: str, out: str | Path) -> Path:
+    """Return the run under ``out`` of a space of the user's, by the name of the space or of the folder."""
+    found = _runs_of(name, out)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = ", ".join(map(str, found))
+        raise UserError(Problem(name, "", f"{len(found)} runs under {out}", f"name one: {listed}"))
+    known = ", ".join(list_explorations())
+    allowed = f"a run folder, a space explored under {out}, or one of: {known}"
+    raise UserError(Problem(name, "", "no such folder or exploration", allowed))
+
+
+def _runs_of(name: str, out: str | Path) -> list[Path]:
+    """Return the run folders under ``out`` that are called ``name``, with or without their hash."""
+    own = re.compile(rf"{re.escape(slug(name))}-[0-9a-f]{{10}}")
+    try:
+        folders = sorted(path for path in Path(out).iterdir() if path.is_dir())
+    except OSError:  # there are none yet
+        return []
+    exact = [path for path in folders if path.name == name]
+    return exact or [path for path in folders if own.fullmatch(path.name)]
+
+
 def _others(name: str, out: str | Path) -> str:
     """Say what to do, naming the runs of an exploration that were made with other settings."""
-    found = sorted(str(path) for path in Path(out).glob(f"{slug(name)}-[0-9a-f]*") if path.is_dir())
+    found = list(map(str, _runs_of(name, out)))
     return f"`dse explore {name}` first" + (f", or name a run: {', '.join(found)}" if found else "")
 
 

@@ -16,7 +16,8 @@ class Measurement:
     """A network, a layer of one, or a single kernel, run once or as a mean of ``repeats``; SI units.
 
     ``network`` (with ``layer``, the name or index of a unit, for one layer alone), or ``operator`` with
-    ``macs`` (of all ``passes`` together) and ``calls`` (of each pass), or ``elements``. ``columns`` maps a field to the column of the file.
+    ``macs`` (of all ``passes`` together) and ``calls`` (of each pass), or ``elements``. ``columns`` maps a
+    field to the column of the file.
     """
 
     dtype: str

@@ -97,15 +97,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
         )
         sys.stdout.flush()
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(_plain(error), file=sys.stderr)
         return 2
     except NothingFits as error:
-        print(error, file=sys.stderr)
+        print(_plain(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         code = INTERRUPTED
     except OSError as error:  # a path that the system refuses, a full disk
-        print(f"{error.filename or 'input'}: {error.strerror or error}", file=sys.stderr)
+        print(_plain(f"{error.filename or 'input'}: {error.strerror or error}"), file=sys.stderr)
         return 2
     except Exception as error:
         if not hasattr(error, "exit_code") or not hasattr(error, "show"):
@@ -117,12 +117,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _plain(said: object) -> str:
+    """Return a message without what a terminal obeys: names of files are not always one's own."""
+    return "".join(letter if letter == "\n" or letter.isprintable() else "_" for letter in str(said))
+
+
 def _crashed(error: Exception) -> int:
     """Say that the program failed, not the input; 1 stays the answer "nothing fits"."""
     if os.environ.get("DSE_DEBUG") == "1":
         traceback.print_exception(error)
         return CRASHED
-    print(f"internal error: {type(error).__name__}: {error}", file=sys.stderr)
+    print(_plain(f"internal error: {type(error).__name__}: {error}"), file=sys.stderr)
     print("please report it; DSE_DEBUG=1 shows where it happened", file=sys.stderr)
     return CRASHED
 

@@ -68,6 +68,18 @@ def test_a_column_of_power_is_added(tmp_path: Path, trace: Path) -> None:
     )
 
 
+def test_a_row_with_an_energy_takes_no_segment(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text(
+        "network,dtype,latency_ms,energy_uj\nresnet8,int8,250,9000\nds-cnn,int8,60,\n", encoding="utf-8"
+    )
+    trace = bench(POWERS[:1]).write(tmp_path / "one.csv", "time_s,current_a,D0")
+    assert join_trace(path, read_trace(trace, CUT)).text.splitlines()[1:] == [
+        "resnet8,int8,250,9000,",
+        "ds-cnn,int8,60,,0.045",
+    ]
+
+
 def test_counts_that_differ_are_both_told(table: Path, tmp_path: Path) -> None:
     few = bench(POWERS[:2]).write(tmp_path / "few.csv", "time_s,current_a,D0")
     with pytest.raises(UserError, match=r"2 segments, for 3 rows without power or energy of .* last 500 ms"):

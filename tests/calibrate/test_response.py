@@ -111,3 +111,43 @@ def test_two_passes_of_a_kernel_are_two_calls_as_those_of_a_layer_are() -> None:
     resolver = Resolver(board)
     seconds = [row.prior_s for row in (resolver.row(each)[0] for each in (both, *alone)) if row is not None]
     assert seconds[0] == pytest.approx(seconds[1] + seconds[2])
+
+
+def test_an_inference_runs_to_the_softmax_and_pays_its_elements() -> None:
+    row = Measurement(dtype="fp32", network="ds-cnn", layer="classifier", clock_hz=120e6)
+    found, _ = Resolver(load_board("stm32l4r5")).row(row)
+    assert found is not None
+    cycles = dict(zip(found.response.paths, found.response.per_cost[0] * 120e6, strict=True))
+    assert cycles["element[cm4-fp32,softmax_loss,fwd,fp32,1].cycles_per_element"] == pytest.approx(12)
+    assert cycles["rate[cm4-fp32,linear,fwd,fp32,1].mac_per_cycle"] == pytest.approx(64 * 12)
+
+
+@pytest.mark.parametrize(
+    ("board", "dtype", "pass_", "library", "macs"),
+    [
+        ("vega", "fp16", "fwd", "pulp-fp16", 264_192),
+        ("vega", "fp16", "bwd_weight", "pulp-fp16", 264_192),
+        ("stm32f746", "int8", "bwd_input_int8", "tinyengine", 264_192 - 640 * 128),
+        ("stm32f746", "int8", "bwd_weight_int8", "tinyengine", 264_192),
+    ],
+)
+def test_a_pass_is_priced_by_the_rate_of_that_pass_and_counts_its_macs(
+    board: str, dtype: str, pass_: str, library: str, macs: int
+) -> None:
+    """The autoencoder is linear layers alone; its first one needs no input gradient."""
+    profile = load_board(board)
+    clock = profile.operating_points[0].clock_hz.value
+    row = Measurement(dtype=dtype, network="autoencoder", passes=(pass_,), clock_hz=clock)
+    found, problems = Resolver(profile).row(row)
+    assert found is not None, problems
+    rates = [path for path in found.response.paths if path.startswith("rate[")]
+    assert rates == [f"rate[{library},linear,{pass_},{dtype},{profile.cores}].mac_per_cycle"]
+    assert found.macs == macs
+
+
+def test_an_update_multiplies_no_weights_with_activations() -> None:
+    row = Measurement(dtype="fp32", network="autoencoder", passes=("update",), clock_hz=375e6)
+    found, _ = Resolver(load_board("vega")).row(row)
+    assert found is not None
+    assert found.macs == 0
+    assert found.response.paths == ("element[pulp-fp32,update_sgd,update,fp32,8].cycles_per_element",)

@@ -140,7 +140,8 @@ def test_a_ceiling_is_said(tmp_path: Path) -> None:
 
 def test_a_gap_matters_under_the_marker_alone(tmp_path: Path) -> None:
     made = bench([0.03])
-    for first, last, fine in ((50, 200, True), (500, 600, False)):
+    # Marker from sample 300 to 800: before it, within it, over its rise, over its fall.
+    for first, last, fine in ((50, 200, True), (500, 600, False), (250, 350, False), (750, 850, False)):
         kept = np.r_[0:first, last : len(made.time)]
         some = Recording(made.time[kept], made.amperes[kept], made.high[kept])
         path = some.write(tmp_path / "a.csv", "time_s,current_a,marker")

@@ -38,3 +38,12 @@ def test_every_number_is_either_equal_or_listed() -> None:
 
 def _values(each: Quantity) -> tuple[float, float, float, bool]:
     return each.value, each.low_value, each.high_value, each.included
+
+
+def test_the_same_value_in_another_interval_differs() -> None:
+    board = load_board("stm32l4r5")
+    level = board.levels[0]
+    wider = level.size_bytes.model_copy(update={"low": 1.0})
+    levels = (level.model_copy(update={"size_bytes": wider}), *board.levels[1:])
+    (found,) = differences(board, board.model_copy(update={"levels": levels}))
+    assert (found.path, found.ratio) == ("memory.SRAM.size_bytes", 1.0)

@@ -288,3 +288,17 @@ def test_interrupting_says_how_to_go_on(
     code, _, err = run(capsys, folder)
     assert code == cli.INTERRUPTED
     assert "the same command goes on" in err
+
+
+def test_a_run_of_ones_own_space_is_found_by_its_name(tmp_path: Path) -> None:
+    first = tmp_path / "kws-0123456789"
+    for name in ("kws-0123456789", "kws-more-0123456789", "kws-abc"):
+        (tmp_path / name).mkdir()
+    assert api.explored_folder("kws", tmp_path) == first
+    assert api.explored_folder("kws-0123456789", tmp_path) == first
+    (tmp_path / "kws-abcdef0123").mkdir()
+    with pytest.raises(UserError, match=r"2 runs under .*; name one: .*kws-0123456789, .*kws-abcdef0123"):
+        api.explored_folder("kws", tmp_path)
+    assert api.explored_folder("kws-0123456789", tmp_path) == first
+    with pytest.raises(UserError, match="no such folder or exploration; a run folder, a space"):
+        api.explored_folder("kw", tmp_path / "nothing")

@@ -26,6 +26,9 @@ layers = [
 ]
 """
 
+# The same with a gate in the copy's place, as large: boards price a copy, and none of them a sigmoid.
+GATED = LSTM.replace('name = "turn", operation = "copy"', 'name = "gate", operation = "sigmoid"')
+
 # A product of two views of one tensor, a gate, and a residual: what an attention block does with memory.
 ATTENTION = """
 name = "mixer"

@@ -29,7 +29,9 @@ SHARED: Final = (
 
 CASES: Final = "bench_cases.c"
 TEMPLATE: Final = "template.csv"
-_WIDTH: Final = 100
+_SAID: Final = 200
+"""Bytes that a case prints beside its row and its name: its comments, its cycles, a library's long name."""
+_KILOBYTE: Final = 1024
 
 
 def shared_text(name: str) -> str:
@@ -83,6 +85,11 @@ def cases_text(cases: Sequence[Case], title: str) -> str:
         "int8_t dse_arena[DSE_ARENA_BYTES] __attribute__((aligned(8)));",
         "const uint32_t dse_arena_bytes = DSE_ARENA_BYTES;",
         "",
+        f"#define DSE_LOG_BYTES {log_bytes(cases, title)}u",
+        "",
+        "char dse_log[DSE_LOG_BYTES];",
+        "const uint32_t dse_log_bytes = DSE_LOG_BYTES;",
+        "",
         f"const char dse_title[] = {c_string(title)};",
         f"const char dse_header[] = {c_string(cells(COLUMNS))};",
     ]
@@ -114,6 +121,13 @@ def _entry(case: Case) -> str:
     output = f"dse_arena + dse_out_{case.name}, (uint32_t)dse_size_{case.name},"
     rows = f"{before}, {between},\n     {after}"
     return f'    {{"{case.name}", {kind}, {case.calls}u,\n     {parts}\n     {output}\n     {rows}}},'
+
+
+def log_bytes(cases: Sequence[Case], title: str) -> int:
+    """Return the bytes of everything that the program prints, at most."""
+    names = sum(len(case.name) for case in cases)
+    most = len(template_csv(cases, title).encode()) + names + _SAID * (len(cases) + 2)
+    return -(-most // _KILOBYTE) * _KILOBYTE
 
 
 def template_csv(cases: Sequence[Case], title: str) -> str:

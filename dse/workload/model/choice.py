@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from dse.errors import Problem, UnknownName, UserError
 from dse.workload.base import Shape, shape_text
+from dse.workload.model.crop import without_crops
 from dse.workload.model.graph import INPUT_PREFIX, STATE_PREFIX, UNKNOWN, Model, ModelInput, Node
 from dse.workload.model.options import ImportOptions
 
@@ -44,7 +45,8 @@ def choose(model: Model, options: ImportOptions) -> Choice:
         rest = [node for node in model.nodes if node.name not in kept and node not in dropped]
         notes.append(f"left out, not on the way to {output}: {_named(rest)}")
     merged, more = without_pads(nodes, (output,), _shapes(model))
-    return Choice(merged, _input(model, kept), output, (*notes, *more))
+    merged, less = without_crops(merged, (output,))
+    return Choice(merged, _input(model, kept), output, (*notes, *more, *less))
 
 
 def _output(model: Model, asked: str | None, by_name: Mapping[str, Node]) -> str:

@@ -9,6 +9,7 @@ from dse.workload.base import Shape
 from dse.workload.build import INPUT
 from dse.workload.forward_only import VIEW, ForwardOnly
 from dse.workload.model.choice import without_pads
+from dse.workload.model.crop import without_crops
 from dse.workload.model.emission import Emission, slim
 from dse.workload.model.formulas import STATISTICS
 from dse.workload.model.graph import COUNTED_OPERATIONS, INPUT_PREFIX, UNKNOWN, Constant, Model, Node, is_same
@@ -25,12 +26,15 @@ def node_rows(model: Model) -> tuple[NodeRow, ...]:
     shapes = {INPUT_PREFIX + item.name: item.shape for item in model.inputs}
     shapes |= {node.name: node.shape for node in model.nodes}
     nodes, _ = without_pads(model.nodes, model.outputs, shapes)
+    nodes, _ = without_crops(nodes, model.outputs)
     emission = Emission(model, nodes, "keep", model.outputs)
     for place, given in enumerate(model.inputs):
         emission.take_input(given, INPUT if place == 0 else emission.free_name(INPUT_PREFIX + given.name))
     emit(emission)
-    left = {node.name for node in nodes}
-    return tuple(_row(emission, node, merged=node.name not in left) for node in model.nodes)
+    left = {node.name: node for node in nodes}
+    return tuple(
+        _row(emission, left.get(node.name, node), merged=node.name not in left) for node in model.nodes
+    )
 
 
 def _row(emission: Emission, node: Node, *, merged: bool) -> NodeRow:

@@ -40,7 +40,11 @@ ELEMENT_OPERATIONS: Final = (
 """Operations without MACs that compute on every element, forward only."""
 
 MOVING_OPERATIONS: Final = ("transpose", "pad", "slice", "gather", "tile")
-"""Operations that copy elements from place to place."""
+"""Operations that copy elements from place to place.
+
+A ``slice`` says by ``begin`` and ``steps``, one number per axis of its input, where its elements lie; how
+many there are follows from its shape, which may lack axes of which one index is taken.
+"""
 
 UNKNOWN: Final = "unknown"
 """What an operation is called that nothing here knows; ``source_operation`` says what the file calls it."""

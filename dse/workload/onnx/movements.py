@@ -136,11 +136,9 @@ def part_of(tensor: Tensor, parts: Sequence[slice]) -> Answer:
         return Dropped(tensor)
     if tensor.batch is not None and whole[tensor.batch] != tensor.known[tensor.batch]:
         raise Refused("it takes part of the batch")
-    starts = tuple(part.start for axis, part in enumerate(parts) if axis != tensor.batch)
+    begin = tuple(part.start for axis, part in enumerate(parts) if axis != tensor.batch)
     steps = tuple(part.step for axis, part in enumerate(parts) if axis != tensor.batch)
-    return Made(
-        "slice", (tensor,), whole, tensor.batch, {"starts": starts, "steps": steps}, dtype=tensor.dtype
-    )
+    return Made("slice", (tensor,), whole, tensor.batch, {"begin": begin, "steps": steps}, dtype=tensor.dtype)
 
 
 def split(call: Call) -> list[Answer]:

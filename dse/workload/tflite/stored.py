@@ -78,7 +78,8 @@ def quantisation(tensor: Tensor, shape: Shape) -> Quantisation | None:
 def _affine(found: RawQuantisation, kind: ElementType, shape: Shape, index: int) -> Quantisation:
     if not found.affine:
         raise Unreadable(f"tensor {index} is quantised in another way than by scales and zero points")
-    scale = found.scale.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a NaN that signals; it is refused below
+        scale = found.scale.astype(np.float64)
     if not len(scale) or not np.all(np.isfinite(scale) & (scale > 0)):
         raise Unreadable(f"tensor {index} has scales that are missing, zero, negative or not finite")
     axis = found.axis if len(scale) > 1 else None

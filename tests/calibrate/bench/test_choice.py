@@ -202,3 +202,12 @@ def test_nothing_uncertain_is_nothing_to_measure() -> None:
     )
     with pytest.raises(UserError, match="no number that a program can measure"):
         bench(settled, "resnet8")
+
+
+def test_what_fits_is_three_quarters_of_the_ram_and_what_runs_goes_before_what_inference_runs() -> None:
+    found = bench("stm32l4r5", "mobilenet-v1-0.25-vww", cut=3, top=20)
+    (level,) = (level for level in load_board("stm32l4r5").levels if level.name == "SRAM")
+    assert max(case.arena_bytes for case in found.cases) <= 0.75 * level.usable_bytes
+    # Units 0 to 3 run forward in int8 in an event; larger pointwise ones above do so in inference alone.
+    (case,) = (case for case in found.cases if case.name == "pointwise_fwd_int8")
+    assert case.row["note"].startswith("conv2_1/sep: ")

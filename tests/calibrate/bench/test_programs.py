@@ -276,3 +276,118 @@ def test_any_name_is_a_string_of_c(text: str, tmp_path: Path) -> None:
 
 def test_cells_are_quoted_where_they_must_be() -> None:
     assert cells(["a", "b, c", 'd "e"']) == 'a,"b, c","d ""e"""'
+
+
+LOGGED = """
+#include <stdio.h>
+#include "dse_bench.h"
+static uint32_t now;
+void dse_timer_start(void) {}
+uint32_t dse_cycles(void) { return now += 1000000000u; }
+int main(void) { dse_bench_main(); fputs(dse_log, stdout); return 0; }
+"""
+
+
+def logged(sources: Path, place: Path) -> str:
+    """Return what stands in ``dse_log`` at the end, with figures as long as they get."""
+    (place / "logged.c").write_text(LOGGED, encoding="utf-8")
+    files = (sources / CASES, sources / "dse_bench.c", sources / "dse_port.c", place / "logged.c")
+    flags = (CLOCK, "-DDSE_OWN_CYCLES", "-DDSE_MARKER_MS=1u", "-DDSE_PAUSE_MS=1u", f"-I{sources}")
+    found = run(needed("cc"), *FREESTANDING, *flags, *files, "-o", place / "logged")
+    assert found.returncode == 0, found.stderr.decode()
+    return run(place / "logged").stdout.decode()
+
+
+def test_the_log_holds_all_that_is_printed(everything: tuple[Path, list[Case]], tmp_path: Path) -> None:
+    sources, cases = everything
+    printed = logged(sources, tmp_path)
+    assert len(printed) > 4096
+    assert printed.endswith("# end\n")
+    assert len(rows(printed)) == 1 + len(cases)
+
+
+def test_a_log_that_is_too_short_says_so_and_cuts_no_row(folder: Path, tmp_path: Path) -> None:
+    for name in (CASES, *SHARED):
+        text = (folder / name).read_text(encoding="utf-8")
+        short = re.sub(r"(#define DSE_LOG_BYTES) \d+u", r"\1 600u", text)
+        (tmp_path / name).write_text(short, encoding="utf-8")
+    printed, whole = logged(tmp_path, tmp_path), logged(folder, tmp_path)
+    kept, _, after = printed.partition("# error: dse_log is full; rows are missing\n")
+    assert after == ""
+    assert len(printed) < 600
+    assert kept
+    assert whole.startswith(kept)
+    assert kept.endswith("\n")
+
+
+def test_no_kernel_leaves_macros_for_the_next(tmp_path: Path) -> None:
+    # With the order turned round pooling comes before convolutions, whose macros it shares.
+    sources = write_sources(every_case(tmp_path)[::-1], tmp_path / "c")
+    found = run(needed("cc"), *FREESTANDING, CLOCK, f"-I{sources}", "-fsyntax-only", sources / CASES)
+    assert found.returncode == 0, found.stderr.decode()
+
+
+REGISTERS = """
+#include <stdio.h>
+#include "dse_bench.h"
+static uint32_t addresses[8], values[8];
+static uint32_t *at(uint32_t address)
+{
+    int place = 0;
+    while (addresses[place] != 0u && addresses[place] != address)
+        place++;
+    addresses[place] = address;
+    return &values[place];
+}
+#define DSE_REGISTER(address) (*at(address))
+#define __ARM_ARCH_PROFILE 77 /* 'M' */
+#include "dse_timer.h"
+int main(void)
+{
+    *at(0xE000EDFCu) = 1u, *at(0xE0001000u) = 0x40000000u, *at(0xE0001004u) = 99u;
+    dse_timer_start();
+    for (int place = 0; addresses[place] != 0u; place++)
+        printf("%08x=%08x ", (unsigned)addresses[place], (unsigned)values[place]);
+    *at(COUNTER) = VALUE;
+    unsigned cycles = dse_cycles();
+    WRAP;
+    printf("cycles %u %u", cycles, (unsigned)dse_cycles());
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize(("flag", "counter", "value", "wrap", "said"), [
+    # TRCENA, the lock of Cortex-M7, CYCCNTENA; the other bits stay.
+    ("-DDSE_DWT", "0xE0001004u", "12345u", "*at(0xE0001004u) = 0xFFFFFFFFu",
+     "e000edfc=01000001 e0001000=40000001 e0001004=00000000 e0001fb0=c5acce55 cycles 12345 4294967295"),
+    # 24 bits that count down; the handler counts each 2^24.
+    ("-DDSE_SYSTICK", "0xE000E018u", "0xFFFFFFu - 12345u", "SysTick_Handler()",
+     "e000edfc=00000001 e0001000=40000000 e0001004=00000063 e000e010=00000007 e000e014=00ffffff "
+     "e000e018=00000000 cycles 12345 16789561"),
+])  # fmt: skip
+def test_the_registers_of_the_counter(
+    folder: Path, tmp_path: Path, flag: str, counter: str, value: str, wrap: str, said: str
+) -> None:
+    text = REGISTERS.replace("COUNTER", counter).replace("VALUE", value).replace("WRAP", wrap)
+    (tmp_path / "registers.c").write_text(text, encoding="utf-8")
+    files = (tmp_path / "registers.c", "-o", tmp_path / "registers")
+    found = run(needed("cc"), *FREESTANDING, flag, CLOCK, f"-I{folder}", *files)
+    assert found.returncode == 0, found.stderr.decode()
+    assert run(tmp_path / "registers").stdout.decode() == said
+
+
+def test_the_row_has_the_minimum(folder: Path, tmp_path: Path) -> None:
+    uneven = LOGGED.replace("now += 1000000000u", "now += 1000u + 10u * (++reads % 7u)")
+    uneven = uneven.replace("static uint32_t now;", "static uint32_t now, reads;")
+    (tmp_path / "uneven.c").write_text(uneven, encoding="utf-8")
+    files = [folder / name for name in (CASES, "dse_bench.c", "dse_port.c")]
+    flags = (CLOCK, "-DDSE_OWN_CYCLES", "-DDSE_MARKER_MS=0u", f"-I{folder}")
+    found = run(needed("cc"), *FREESTANDING, *flags, *files, tmp_path / "uneven.c", "-o", tmp_path / "uneven")
+    assert found.returncode == 0, found.stderr.decode()
+    printed = run(tmp_path / "uneven").stdout.decode()
+    said = re.findall(r"minimum (\d+), median (\d+) cycles", printed)
+    timed = [row[COLUMNS.index("cycles")] for row in rows(printed)[1:]]
+    assert timed
+    assert timed == [least for least, _ in said[: len(timed)]]
+    assert all(int(least) < int(middle) for least, middle in said)

@@ -150,6 +150,12 @@ def reshape(node: Node, x: Array) -> Array:
     return x.reshape(node.shape)
 
 
+def part(node: Node, x: Array) -> Array:
+    assert node.shape is not None
+    rows = zip(node.shape, node.attributes["begin"], node.attributes["steps"], strict=True)
+    return x[np.ix_(*(range(begin, begin + size * step, step) for size, begin, step in rows))]
+
+
 NAIVE: dict[str, Callable[..., Array]] = {
     "conv": conv,
     "linear": linear,
@@ -171,6 +177,7 @@ NAIVE: dict[str, Callable[..., Array]] = {
     "power": reduced(np.power),
     "concat": lambda node, *inputs: np.concatenate(inputs, node.attributes["axis"]),
     "reshape": reshape,
+    "slice": part,
     "transpose": lambda node, x: x.transpose(node.attributes["permutation"]),
     "pad": lambda node, x: np.pad(x, node.attributes["pads"]),
 }

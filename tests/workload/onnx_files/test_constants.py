@@ -221,10 +221,12 @@ def test_external_data_stays_in_its_folder(case: str, secret: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("offset", "length"), [(-1, 24), ("1e3", 24), (0, 8), (0, 2**40), (2**62, 24), (8, 24), ("٣", 24)]
+    ("offset", "length"),
+    [(-1, 24), ("1e3", 24), (0, 8), (0, 28), (0, 2**40), (2**62, 24), (8, 24), ("٣", 24)],
 )
 def test_offsets_and_lengths_are_checked(offset: int | str, length: int, tmp_path: Path) -> None:
-    (tmp_path / "w.bin").write_bytes(WANTED.tobytes())
+    more = b"" if offset == 8 else b"\0" * 8  # with the others the file is long enough
+    (tmp_path / "w.bin").write_bytes(WANTED.tobytes() + more)
     with pytest.raises(UserError):
         read(model_with(external("w.bin", offset, length)), tmp_path)
 

@@ -94,7 +94,7 @@ def test_each_part_of_a_split_is_a_slice(
     assert words(found) == ["slice", "slice"]
     wanted = [(4, 5), (4, 5)] if opset == 18 else [(2, 5), (6, 5)]
     assert [one.shape for one in found.nodes] == wanted
-    assert found.nodes[1].attributes["starts"] == (wanted[0][0], 0)
+    assert found.nodes[1].attributes == {"begin": (wanted[0][0], 0), "steps": (1, 1)}
 
 
 def test_a_part_that_nobody_reads_is_no_node(tmp_path: Path) -> None:

@@ -141,6 +141,12 @@ POOLS = {
         (3, 4, 4),
         ((1, 1),) * 2,
     ),
+    "same, not rounded up as well": (  # windows at 0 and 4; one at 8 would begin behind
+        "MaxPool",
+        {"kernel_shape": [1, 1], "strides": [4, 4], "auto_pad": "SAME_UPPER", "ceil_mode": 1},
+        (3, 2, 2),
+        ((0, 0),) * 2,
+    ),
 }
 
 

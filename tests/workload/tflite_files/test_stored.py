@@ -172,6 +172,8 @@ ONES = np.ones((2, 3), dtype=np.int8)
     (Scheme((1.0, 1.0), (0, 0), axis=7), "2 scales on axis 7"),
     (Scheme((1.0, 1.0), (0, 0, 0)), "3 zero points for 2 scales"),
     (Scheme((1.0,), (300,)), "outside int8"),
+    (Scheme((1.0,), (128,)), "outside int8"),
+    (Scheme((1.0,), (-129,)), "outside int8"),
     (Scheme((1.0,), (0,), details=1), "in another way"),
 ])  # fmt: skip
 def test_scales_that_make_no_sense_are_faults(scheme: Scheme | None, reason: str) -> None:

@@ -130,13 +130,16 @@ def concat(node: Node, *inputs: Tensor) -> Tensor:
 
 def cut(node: Node, x: Tensor) -> Tensor:
     said = node.attributes
-    if "index" in said:
-        return x.select(said["axis"], said["index"])
     if "pads" in said:
         return functional.pad(x, flat(said["pads"]))
     assert said, "a part that says nothing of where it lies"
-    places = torch.arange(said["start"], said["end"], said["step"])
-    return x.index_select(said["axis"], places)
+    taken = node.shape or ()
+    if len(taken) < x.ndim:  # one index of the only axis that is gone
+        (axis,) = (axis for axis in range(x.ndim) if x.shape[:axis] + x.shape[axis + 1 :] == taken)
+        return x.select(axis, said["begin"][axis])
+    for axis, (count, begin, step) in enumerate(zip(taken, said["begin"], said["steps"], strict=True)):
+        x = x.index_select(axis, torch.arange(begin, begin + count * step, step))
+    return x
 
 
 def lstm(node: Node, x: Tensor) -> Tensor:

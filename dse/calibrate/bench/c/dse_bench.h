@@ -62,6 +62,11 @@ extern uint32_t dse_counted;
 extern int8_t dse_arena[];
 extern const uint32_t dse_arena_bytes;
 
+/* What dse_put() writes into unless it is yours: as long as what these cases print. */
+
+extern char dse_log[];
+extern const uint32_t dse_log_bytes;
+
 #define DSE_ALIGN(bytes) ((((uint32_t)(bytes)) + 7u) & ~7u)
 #define DSE_AT(type, offset) ((type *)(void *)(dse_arena + (offset)))
 

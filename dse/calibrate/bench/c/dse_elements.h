@@ -363,5 +363,8 @@ typedef char DSE_NAMED(dse_fits_)[4u * DSE_STEP <= DSE_ARENA_BYTES ? 1 : -1];
 #undef DSE_TAP_COLUMNS
 #undef DSE_STRIDE_ROWS
 #undef DSE_STRIDE_COLUMNS
+#undef DSE_APART_ROWS
+#undef DSE_APART_COLUMNS
+#undef DSE_GROUPS
 #undef DSE_ROWS_OUT
 #undef DSE_COLUMNS_OUT

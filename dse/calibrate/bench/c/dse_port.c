@@ -2,12 +2,8 @@
 
 #include "dse_bench.h"
 
-#ifndef DSE_LOG_BYTES
-#define DSE_LOG_BYTES 4096u
-#endif
-
-char dse_log[DSE_LOG_BYTES];
 static uint32_t dse_logged;
+static int dse_log_ended;
 
 DSE_WEAK void dse_marker(int level)
 {
@@ -16,8 +12,19 @@ DSE_WEAK void dse_marker(int level)
 
 DSE_WEAK void dse_put(const char *text)
 {
-    for (; *text != 0 && dse_logged + 1u < DSE_LOG_BYTES; text++)
-        dse_log[dse_logged++] = *text;
+    static const char full[] = "# error: dse_log is full; rows are missing\n";
+    const uint32_t most = dse_log_bytes - (uint32_t)sizeof(full);
+    for (; *text != 0 && !dse_log_ended; text++) {
+        if (dse_logged < most) {
+            dse_log[dse_logged++] = *text;
+            continue;
+        }
+        dse_log_ended = 1;
+        while (dse_logged > 0u && dse_log[dse_logged - 1u] != '\n') /* half a row would be read as one */
+            dse_logged--;
+        for (const char *next = full; *next != 0; next++)
+            dse_log[dse_logged++] = *next;
+    }
     dse_log[dse_logged] = 0;
 }
 

@@ -1,6 +1,8 @@
 /* Counts cycles: DWT->CYCCNT where the core has it, SysTick elsewhere. Included once, by dse_bench.c. */
 
+#ifndef DSE_REGISTER
 #define DSE_REGISTER(address) (*(volatile uint32_t *)(uintptr_t)(address))
+#endif
 
 #if defined(DSE_OWN_CYCLES)
 

@@ -63,7 +63,7 @@ def select(c: Conversion, call: Call) -> Value:
     batch = None if x.batch is None else x.batch - (axis < x.batch)
     if x.shape[axis] == 1:
         return reshaped(c, call, x, shape, batch)
-    attributes = {"axis": x.axis(axis), "index": index % x.shape[axis]}
+    attributes = _place(x, axis, index % x.shape[axis])
     return c.add(call, "slice", [x], shape, batch, attributes=attributes)
 
 
@@ -85,8 +85,17 @@ def part(
     if count == x.shape[axis] or axis == x.batch:
         return x
     shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
-    attributes = {"axis": x.axis(axis), "start": start, "end": end, "step": step}
+    attributes = _place(x, axis, start, step)
     return c.add(call, "slice", [x], shape, x.batch, suffix=suffix, attributes=attributes)
+
+
+def _place(x: Tensor, axis: int, begin: int, step: int = 1) -> dict[str, Any]:
+    """Return where a part that begins at ``begin`` of one axis of the whole shape lies."""
+    rank, own = len(x.own), x.axis(axis)
+    return {
+        "begin": tuple(begin if place == own else 0 for place in range(rank)),
+        "steps": tuple(step if place == own else 1 for place in range(rank)),
+    }
 
 
 def split(c: Conversion, call: Call) -> Sequence[Value]:
@@ -125,7 +134,7 @@ def unbind(c: Conversion, call: Call) -> Sequence[Value]:
     return [
         c.add(
             call, "slice", [x], shape, batch, suffix=f".{place}",
-            attributes={"axis": x.axis(axis), "index": place},
+            attributes=_place(x, axis, place),
         )
         for place in range(x.shape[axis])
     ]  # fmt: skip
@@ -186,6 +195,8 @@ def pad(c: Conversion, call: Call) -> Value:
     if x.batch is not None and any(pads[x.batch]):
         raise Unsupported("pads the batch")
     attributes: dict[str, Any] = {"pads": own, "value": call.real("value", 0.0), "mode": _mode(call)}
+    if max(map(max, own)) <= 0:
+        attributes = {"begin": tuple(-before for before, _ in own), "steps": (1,) * len(own)}
     operation = "slice" if min(map(min, own)) < 0 else "pad"
     return c.add(call, operation, [x], shape, x.batch, attributes=attributes)
 
