@@ -27,9 +27,10 @@ TEMPLATES: Final = {
         "# Single kernels, as PULP libraries are timed: operator with macs, or an element operation with "
         "elements.\n"
         "# pass: fwd, bwd_input, bwd_weight (also FW, IG, WG, and WG+IG for both together), update.\n"
+        "# cores: empty for the board's own.\n"
         "operator,pass,dtype,cores,macs,elements,cycles,note\n"
-        'conv2d,fwd,fp32,8,41472,,27668,"3x3, in 8x8x8, out 16x6x6"\n'
-        "relu,fwd,fp32,8,,576,917,16x6x6\n"
+        'conv2d,fwd,fp32,,41472,,27668,"3x3, in 8x8x8, out 16x6x6"\n'
+        "relu,fwd,fp32,,,576,917,16x6x6\n"
     ),
 }
 

@@ -17,7 +17,7 @@ RESULTS: Final = ("event_s", "event_j", "lifetime_s")
 FP32_OPERATIONS: Final = (
     "relu", "relu6", "hard_swish", "batch_norm", "add", "concat", "avg_pool", "max_pool", "softmax_loss",
 )  # fmt: skip
-INT8_OPERATIONS: Final = ("relu", "relu6", "add", "concat", "avg_pool", "max_pool")
+INT8_OPERATIONS: Final = ("relu", "relu6", "hard_swish", "add", "concat", "avg_pool", "max_pool")
 ANY_OPERATIONS: Final = (
     "quantise", "dequantise", "unpack", "update_sgd", "update_momentum", "update_adam", "update_lars",
 )  # fmt: skip

@@ -77,10 +77,7 @@ def element(
         return [min(max(v, 0.0), top) for v in first] if pass_ == "fwd" else [
             v if kept else 0.0 for v, kept in zip(first, set_, strict=True)]  # fmt: skip
     if operation == "hard_swish":
-        if pass_ == "fwd":
-            return [v * min(max(v + 3, 0), 6) / 6 for v in first]
-        slopes = [0.0 if s < -3 else 1.0 if s > 3 else (2 * s + 3) / 6 for s in second]
-        return [v * slope for v, slope in zip(first, slopes, strict=True)]
+        return _hard_swish(pass_, first, second, narrow=narrow)
     if operation == "batch_norm":
         return _batch_norm(pass_, first, second, channels)
     if operation in ("add", "concat") and (operation == "concat" or pass_ == "bwd_input"):
@@ -105,6 +102,15 @@ def element(
         return [value - 256 if value > 127 else value for value in values]
     stepped = _updated(operation, weights, first)
     return [clamped(halves_away(value)) for value in stepped] if narrow else stepped
+
+
+def _hard_swish(pass_: str, first: list[float], second: list[float], *, narrow: bool) -> list[float]:
+    if narrow:  # in sixteenths
+        return [requantised(v * min(max(v + 48, 0), 96), 1431655765, 6) for v in first]
+    if pass_ == "fwd":
+        return [v * min(max(v + 3, 0), 6) / 6 for v in first]
+    slopes = [0.0 if s < -3 else 1.0 if s > 3 else (2 * s + 3) / 6 for s in second]
+    return [v * slope for v, slope in zip(first, slopes, strict=True)]
 
 
 def _batch_norm(pass_: str, first: list[float], second: list[float], channels: int) -> list[float]:

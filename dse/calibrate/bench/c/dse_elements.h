@@ -214,7 +214,13 @@ DSE_WEAK void DSE_NAMED(dse_kernel_)(void)
         y[i] = DSE_BIT(mask, i) ? a[i] : 0;
 #endif
 #elif DSE_IS(hard_swish)
-#if DSE_PASS == 0
+#if DSE_PASS == 0 && DSE_BITS == 8
+    for (uint32_t i = 0; i < DSE_N; i++) { /* input and output in sixteenths */
+        int32_t gate = (int32_t)a[i] + 48;
+        gate = gate < 0 ? 0 : gate > 96 ? 96 : gate;
+        y[i] = dse_requantise((int32_t)a[i] * gate, 1431655765, 6); /* over 96 */
+    }
+#elif DSE_PASS == 0
     for (uint32_t i = 0; i < DSE_N; i++) {
         float gate = a[i] + 3.0f;
         gate = gate < 0.0f ? 0.0f : gate > 6.0f ? 6.0f : gate;
