@@ -62,6 +62,11 @@ def test_characters_that_toml_or_utf8_refuse_do_not_break_the_file(tmp_path: Pat
 
 def test_numbers_are_written_in_the_units_of_data_sheets() -> None:
     text = board_toml(load_board("stm32l4r5"))
-    for words in ("size_kib = { value = 640,", "write_kb_per_s = { value = 98,", "erase_us = { value = 22000,",
-                  "clock_mhz = { value = 120,", "inference_power_mw = { value = 41.95,"):  # fmt: skip
+    for words in (
+        "size_kib = { value = 640,",
+        "write_kb_per_s = { value = 98,",
+        "erase_us = { value = 22000,",
+        "clock_mhz = { value = 120,",
+        "inference_power_mw = { value = 41.95,",
+    ):
         assert words in text, words
