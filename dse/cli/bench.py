@@ -49,11 +49,11 @@ def bench(
     """
     from dse.api.bench import bench as choose
     from dse.api.bench import write_bench
-    from dse.cli.plans import _duty
+    from dse.cli.inputs import duty_of
     from dse.cli.progress import waiting
     from dse.report.bench import bench_text
 
-    duty = _duty(events_per_day, inferences_per_day, capture_ms, capture_mj)
+    duty = duty_of(events_per_day, inferences_per_day, capture_ms, capture_mj)
     with waiting("pricing"):
         found = choose(
             board, network, plan, run=run, point=point, runs=runs, top=top, duty=duty, preset=preset,

@@ -31,14 +31,14 @@ def diff(
     ] = None,
 ) -> int:
     """Show in which numbers two boards differ, and what only one of them has."""
-    from dse.cli.plans import _writable, _write_csv
+    from dse.cli.inputs import writable, write_csv
     from dse.hardware import load_board
     from dse.report.differences import differences_frame, differences_text
 
-    target = _writable(csv)
+    target = writable(csv)
     boards = load_board(first), load_board(second)
     if target is not None:
-        _write_csv(target, differences_frame(*boards))
+        write_csv(target, differences_frame(*boards))
     print(differences_text(*boards))
     return 0
 
@@ -68,12 +68,12 @@ def compare(
     Exit code 1 when the plan fits none of them.
     """
     import dse
-    from dse.cli.plans import _duty, _writable, _write_csv
+    from dse.cli.inputs import duty_of, writable, write_csv
     from dse.cli.progress import progress
     from dse.report.comparison import comparison_text
 
-    targets = _writable(csv), _writable(figure, (".png", ".svg", ".pdf"))
-    duty = _duty(events_per_day, inferences_per_day, capture_ms, capture_mj)
+    targets = writable(csv), writable(figure, (".png", ".svg", ".pdf"))
+    duty = duty_of(events_per_day, inferences_per_day, capture_ms, capture_mj)
     with progress("pricing", "boards") as step:
         found = dse.compare_boards(
             network,
@@ -86,7 +86,7 @@ def compare(
             **decisions,
         )
     if targets[0] is not None:
-        _write_csv(targets[0], found.to_frame())
+        write_csv(targets[0], found.to_frame())
     if targets[1] is not None:
         from dse.report.figures import save
         from dse.report.figures.comparison import comparison_figure, comparison_info

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dse.cli.plans import _writable, _write_csv
+from dse.cli.inputs import writable, write_csv
 
 Board = Annotated[
     str | None, typer.Argument(help="The board to start from, by name or path.", show_default=False)
@@ -65,7 +65,7 @@ def calibrate(
     from dse.cli.progress import waiting
     from dse.report.calibration import calibration_text, run_prediction
 
-    targets = _writable(out, (".toml",)), _writable(figure, (".png", ".svg", ".pdf")), _writable(csv)
+    targets = writable(out, (".toml",)), writable(figure, (".png", ".svg", ".pdf")), writable(csv)
 
     with waiting("fitting"):
         if trace is None:
@@ -100,7 +100,7 @@ def _written(found: Any, board: str, targets: Sequence[Path | None]) -> list[str
     out, figure, csv = targets
     lines = []
     if csv is not None:
-        _write_csv(csv, found.to_frame())
+        write_csv(csv, found.to_frame())
     if figure is not None:
         from dse.report.figures import save
         from dse.report.figures.calibration import calibration_figure, calibration_info

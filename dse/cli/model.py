@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dse.cli.inputs import write_csv
+
 if TYPE_CHECKING:
     from dse.report.model import Description
 
@@ -60,7 +62,7 @@ def show(
     found, path = _described(file, [(key, value) for key, value in changes if value is not None], save)
     print(description_text(found, brief=brief))
     if csv is not None:
-        _write_csv(found, csv)
+        write_csv(csv, found.to_frame())
     if path is not None:
         print(f"\nsaved as {path}")
     return 0
@@ -93,10 +95,3 @@ def _described(
         return of_model(imported), path
     network = load_variant(file, changes)
     return of_network(network), None if save is None else save_network(network, save)
-
-
-def _write_csv(found: Description, path: Path) -> None:
-    from dse.files import atomic_path
-
-    with atomic_path(path) as partial:
-        found.to_frame().to_csv(partial, index=False, lineterminator="\n")

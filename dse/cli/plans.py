@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from dse.cli.inputs import duty_of, writable, write_csv
 from dse.cli.options import (
     Accept,
     Board,
@@ -51,20 +51,20 @@ def estimate(
     from dse.cli.progress import waiting
     from dse.report.estimate import estimate_text
 
-    target = _writable(csv)
+    target = writable(csv)
     with waiting("pricing"):
         result = dse.estimate(
             network,
             board,
             plan,
-            duty=_duty(events_per_day, inferences_per_day, capture_ms, capture_mj),
+            duty=duty_of(events_per_day, inferences_per_day, capture_ms, capture_mj),
             preset=preset,
             intervals=intervals,
             accept=accept or (),
             **decisions,
         )
     if target is not None:
-        _write_csv(target, result.to_frame())
+        write_csv(target, result.to_frame())
     print(estimate_text(result))
     return 0 if result.fits else 1
 
@@ -100,66 +100,24 @@ def explain(
     import dse
     from dse.report.breakdown import breakdown_text
 
-    targets = _writable(csv), _writable(figure, (".png", ".svg", ".pdf"))
-    tiles_file = _writable(tiles)
+    targets = writable(csv), writable(figure, (".png", ".svg", ".pdf"))
+    tiles_file = writable(tiles)
     result = dse.explain(
         network,
         board,
         plan,
-        duty=_duty(events_per_day, inferences_per_day, capture_ms, capture_mj),
+        duty=duty_of(events_per_day, inferences_per_day, capture_ms, capture_mj),
         preset=preset,
         accept=accept or (),
         **decisions,
     )
     if targets[0] is not None:
-        _write_csv(targets[0], result.to_frame())
+        write_csv(targets[0], result.to_frame())
     if tiles_file is not None:
-        _write_csv(tiles_file, result.tiles_frame())
+        write_csv(tiles_file, result.tiles_frame())
     if targets[1] is not None:
         from dse.report.figures import explanation_figure, save
 
         save(explanation_figure(result), targets[1])
     print(breakdown_text(result))
     return 0
-
-
-def _duty(events_per_day: float, inferences_per_day: float, capture_ms: float, capture_mj: float) -> Any:
-    from math import isfinite
-
-    import dse
-    from dse.errors import Problem, UserError
-
-    given = {
-        "--events-per-day": events_per_day, "--inferences-per-day": inferences_per_day,
-        "--capture-ms": capture_ms, "--capture-mj": capture_mj,
-    }  # fmt: skip
-    problems = [
-        Problem("option", name, f"{value}", "a finite number of at least 0")
-        for name, value in given.items()
-        if not isfinite(value) or value < 0
-    ]
-    if not problems and events_per_day == 0:
-        problems = [Problem("option", "--events-per-day", "0", "a finite number above 0")]
-    if problems:
-        raise UserError(problems)
-    return dse.Duty(events_per_day, inferences_per_day, capture_ms / 1e3, capture_mj / 1e3)
-
-
-def _writable(name: str | None, endings: tuple[str, ...] = ()) -> Path | None:
-    """Return the path, after making sure before any work that it can be written."""
-    from dse.errors import Problem, UserError
-    from dse.files import require_writable_file
-
-    if name is None:
-        return None
-    path = Path(name)
-    if endings and path.suffix not in endings:
-        raise UserError(Problem(name, "", f"ending {path.suffix!r}", f"one of {', '.join(endings)}"))
-    return require_writable_file(path)
-
-
-def _write_csv(path: Path, frame: Any) -> None:
-    from dse.files import atomic_path
-
-    with atomic_path(path) as partial:
-        frame.to_csv(partial, index=False, lineterminator="\n")
