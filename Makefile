@@ -13,9 +13,9 @@ explore: $(VENV)/.ready-run
 	$(BIN)/dse explore $(SPACE)
 	$(if $(SPACE),,$(BIN)/dse validate)
 
-# The short mode; ARGS goes to pytest.
+# The short mode, a process per core that takes whole files; ARGS goes to pytest.
 test: $(VENV)/.ready-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 # The same, with more examples per property and the slow tests.
 test-long: $(VENV)/.ready-test
