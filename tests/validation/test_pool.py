@@ -148,9 +148,11 @@ def script(tmp_path: Path, guard: str = 'if __name__ == "__main__":') -> Path:
 
 
 def start(path: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """Start a script that Ctrl-C reaches, also where the tests run in the background and ignore it."""
     return subprocess.Popen(
         [sys.executable, str(path), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )  # fmt: skip
 
 
