@@ -20,6 +20,7 @@ from dse.workload.build import build_workload
 from dse.workload.document import BASE_KEYS, KEYS, NUMBERS, Document
 from dse.workload.entries import LayerReader
 from dse.workload.graph import Workload
+from dse.workload.model.limits import file_bytes
 from dse.workload.names import AXIS, CHANGES, changes_of, is_file, is_model_file, split_name
 from dse.workload.stored import with_stored_numbers
 
@@ -116,7 +117,7 @@ def load_variant(text: str, changes: Sequence[tuple[str, Any]] = ()) -> Workload
 
 def read_network(path: Path) -> Workload:
     """Read a TOML file as it is, whatever its name looks like."""
-    return _workload(_parsed(str(path), _file_bytes(path)), Variant())
+    return _workload(_parsed(str(path), _toml_bytes(path)), Variant())
 
 
 def _module(network: Any, said: Sequence[tuple[str, Any]], input_shape: Sequence[int] | None) -> Workload:
@@ -172,7 +173,7 @@ def _document(name: str) -> Document:
     if name in list_networks():
         data, file = (files("dse.workload") / "zoo" / f"{name}.toml").read_bytes(), f"{name}.toml"
     elif is_file(name):
-        data, file = _file_bytes(Path(name)), name
+        data, file = _toml_bytes(Path(name)), name
     else:
         raise UnknownName("network", name, list_networks())
     return _parsed(file, data)
@@ -185,18 +186,6 @@ def _parsed(file: str, data: bytes) -> Document:
         raise UserError(Problem(file, "", f"no valid TOML: {error}", "")) from None
     except RecursionError:
         raise UserError(Problem(file, "", "no valid TOML: nested too deeply", "")) from None
-
-
-def _file_bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MOST_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a path that no system takes
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(Problem(str(path), "", f"cannot be read: {reason}", "")) from None
-    if len(data) > MOST_BYTES:
-        raise UserError(Problem(str(path), "", "larger than 1 MiB", "a network file is smaller"))
-    return data
 
 
 def _based(document: Document, variant: Variant) -> Workload:
@@ -269,3 +258,7 @@ def _written(value: float | tuple[int, int]) -> str:
     if isinstance(value, tuple):
         return f"{value[0]}" if value[0] == value[1] else f"{value[0]}x{value[1]}"
     return f"{value:.10g}"
+
+
+def _toml_bytes(path: Path) -> bytes:
+    return file_bytes(path, MOST_BYTES, "a network file is smaller")

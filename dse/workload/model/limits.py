@@ -26,17 +26,18 @@ MOST_AXES: Final = 8
 LONGEST_NAME: Final = 200
 
 
-def file_bytes(path: Path) -> bytes:
-    """Return the bytes of a model file; raises UserError where it cannot be read or is too large."""
+def file_bytes(
+    path: Path, most: int = MOST_FILE_BYTES, rule: str = "a model for a microcontroller is smaller"
+) -> bytes:
+    """Return the bytes of a file of ``most`` at most; raises UserError for more, or if it cannot be read."""
     try:
         with path.open("rb") as stream:
-            data = stream.read(MOST_FILE_BYTES + 1)
+            data = stream.read(most + 1)
     except (OSError, ValueError) as error:  # ValueError: a path that no system takes
         reason = getattr(error, "strerror", None) or error
         raise UserError(Problem(str(path), "", f"cannot be read: {reason}", "")) from None
-    if len(data) > MOST_FILE_BYTES:
-        found = f"larger than {MOST_FILE_BYTES // 2**20} MiB"
-        raise UserError(Problem(str(path), "", found, "a model for a microcontroller is smaller"))
+    if len(data) > most:
+        raise UserError(Problem(str(path), "", f"larger than {most // 2**20} MiB", rule))
     return data
 
 
